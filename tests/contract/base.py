@@ -137,11 +137,17 @@ class Base:
         now_ms: int = NOW,
         ends: bool = False,
     ) -> list[Claimed]:
-        """Claim from the best demand; nothing when none is ready."""
+        """Claim from the best demand, as if there were no other worker; nothing when none is ready."""
+        self.stop_avoiding()
         ready = self.store.ready(NOW)
         if not ready:
             return []
         return self.claim_of(ready[0].demand_id, worker_id, count, floor=floor, n=n, now_ms=now_ms, ends=ends)
+
+    def stop_avoiding(self) -> None:
+        """Retries take any worker."""
+        self.store.next_due_ms()
+        self.store.stop_avoiding([run.ready.run_id for run in self.store.avoiding(1_000)])
 
     def count_ready(self, most: int = 64) -> int:
         """Count the runs of the best demand, as the placement does. PostgreSQL reads them ahead of their claims."""

@@ -225,7 +225,7 @@ class Judge:
         self._word_ms: dict[str, int] = {}
         self.outages = Outages(timeline, scheduler, self._word_ms)
         self.times = Times(timeline, scheduler, client.asked)
-        self.retries = Retries(scheduler, client.asked)
+        self.retries = Retries(timeline, scheduler, client.asked)
         # Who was active after the turn before, and the lease of each run that was handed out with one.
         self._active: frozenset[str] = frozenset()
         self._lease_ms: dict[int, int] = {}
@@ -427,6 +427,7 @@ class Judge:
         self._check_changes()
         self.outages.after_turn(self._active)
         self.times.after_turn()
+        self.retries.after_turn()
 
     def _tell_news(self) -> None:
         """The story has what was committed, before what is sent of it."""
@@ -476,6 +477,9 @@ class Judge:
             [row.run for row in changed if row.status == "pending" and self._made[row.run] is None],
             [row.run for row in changed if row.status == "running" and self._is_given(before.get(row.run))],
             [row.run for row in changed if row.reason == "expired"],
+        )
+        self.retries.check(
+            row.run for row in changed if row.status == "running" and self._is_given(before.get(row.run))
         )
         self._check_held()
         self._check_tasks(changed)

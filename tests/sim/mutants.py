@@ -485,6 +485,18 @@ _MUTANTS: Final = (
     mutant("a job's signal is not sent", never("Runs.on_spawned", "order.signal is not None")),
     mutant("a job's signal comes at its start", ("Runs.on_spawned", "now_ms + order.signal_ms", "now_ms")),
     mutant("a job's signal comes to a run that is stopped", always("Runs._warn", "run.phase is Phase.RUNNING")),
+    # --- retries that prefer another worker ---
+    mutant("a retry prefers no other worker", never("Lives._follow", "avoids is not None")),
+    mutant(
+        "a retry prefers another worker for ever", ("sql.RELEASE_DUE", "ELSE blocked & ~16 END", "ELSE blocked END")
+    ),
+    mutant("a retry waits though there is no other worker", never("Avoidance.begin", "alone")),
+    mutant("a retry is offered to no other worker", without_call("Dispatcher.on_tick", "self._avoidance.end")),
+    mutant(
+        "a retry is offered to the worker that failed it",
+        without_condition("Avoidance._others", "session.name != run.worker_id"),
+    ),
+    mutant("a retry stays blocked when it is claimed", ("transitions.CLAIM_AVOIDING", ", blocked = 0", "")),
     # --- holds and reruns ---
     mutant("a hold leaves the job's runs ready", ("JobsWriter._hold", "acts.HOLD_RUNS", "acts.RELEASE_RUNS")),
     mutant("a hold leaves running runs alone", ("acts.HOLD_RUNS", "'pending', 'running'", "'pending'")),
@@ -515,7 +527,7 @@ _MUTANTS: Final = (
     ),
     mutant(
         "a successor has no deadline",
-        ("transitions._ADD_SUCCESSOR", "returns, ?, expires_ms", "returns, ?, NULL"),
+        ("transitions._ADD_SUCCESSOR", "returns, ?, expires_ms, ?", "returns, ?, NULL, ?"),
     ),
     # --- retries, and runs that may start once ---
     mutant("any failure is tried again", never("Lives._follow", "not is_retried(read_failures(retry_on), *end)")),

@@ -105,6 +105,8 @@ class Blocked:
     DUE: Final = 2
     # Its job is held. A running run keeps the bit, so that what comes after it is held too.
     HELD: Final = 8
+    # It prefers another worker than the one on which its task has failed.
+    AVOIDS: Final = 16
     # Its task waits for a time of the wall clock.
     DATE: Final = 64
 
@@ -314,6 +316,9 @@ class Run(Struct, frozen=True, kw_only=True):
     detail: Annotated[str | None, about("A sentence for people on the reason. It may change.")] = None
     due_ms: Annotated[int | None, about("When it may start, if it waits for a time.", Form(codec=TIME))] = None
     blocked: Annotated[int, about("Bits of what keeps it from starting, while it is pending.", Form(json=HIDDEN))] = 0
+    avoids: Annotated[WorkerId | None, about("The worker on which its task has failed before.", Form(json=HIDDEN))] = (
+        None
+    )
     exit_code: Annotated[int | None, about("Exit code of its process.")] = None
     signal: Annotated[int | None, about("Number of the signal that ended its process.")] = None
     crashes: Annotated[Natural, about("How many runs of the task may have killed their workers.")] = 0

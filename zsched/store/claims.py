@@ -4,6 +4,7 @@ core.py).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from msgspec.structs import replace
@@ -13,7 +14,7 @@ from zsched.model.limits import CLAIM_AHEAD_RUNS_MAX, CLAIM_RUNS_MAX
 from zsched.model.types import DemandId, JobId, Reason, Run, RunId, WorkerId
 from zsched.store import rows, sql, transitions
 from zsched.store.ahead import Waiting
-from zsched.store.contract import Claim, Claimed, Holding, Load, Ready, StoreCorrupt
+from zsched.store.contract import Avoiding, Claim, Claimed, Holding, Load, Ready, StoreCorrupt
 from zsched.store.core import UNREADABLE
 from zsched.store.engine import Row
 from zsched.store.lives import PENDING, RUNNING, Change, Lives
@@ -46,6 +47,18 @@ class ClaimsWriter(Lives):
         values = (None, change.detail, now_ms, *chosen)
         self._move((PENDING, Cause.QUARANTINE), transitions.QUARANTINE_DEMAND, values, change)
 
+    def avoiding(self, count: int) -> list[Avoiding]:
+        if not self._avoiding:
+            return []
+        return [
+            Avoiding(Ready(DemandId(demand_id), self._demand(DemandId(demand_id)), priority, RunId(run_id)), worker_id)
+            for run_id, demand_id, priority, worker_id in self._execute(sql.AVOIDING, (count,))
+        ]
+
+    def stop_avoiding(self, runs: Sequence[RunId]) -> None:
+        self._ahead.waiting = None
+        self._engine.execute_list(sql.STOP_AVOIDING, [(run_id,) for run_id in runs])
+
     def ready_count(self, demand_id: DemandId, most: int) -> int:
         if self._engine.distant and most > 0:
             waiting = self._ahead.waiting = self._read_waiting(demand_id, min(most, CLAIM_AHEAD_RUNS_MAX))
@@ -59,11 +72,10 @@ class ClaimsWriter(Lives):
 
     def claim(self, wanted: Claim, now_ms: int) -> list[Claimed]:
         demand = self._demand(wanted.demand_id)
-        claimed = self._take_waiting(wanted, demand.probation > 0)
+        claimed = [] if wanted.run_id is not None else self._take_waiting(wanted, demand.probation > 0)
         listed = bool(claimed)
         if not listed:
-            chosen = (wanted.demand_id, wanted.floor, wanted.count)
-            claimed, damaged = self._claimable(chosen, demand.probation > 0, wanted.lease_ms)
+            claimed, damaged = self._claimable(wanted, demand.probation > 0)
             for run_id, why in damaged:
                 self._quarantine(run_id, wanted.worker_id, why, now_ms)
         if late := [run.run_id for run in claimed if run.expires_ms is not None and run.expires_ms <= now_ms]:
@@ -82,9 +94,10 @@ class ClaimsWriter(Lives):
             wanted.worker_id, wanted.handed_n, now_ms, wanted.lease_ms, probation, wanted.ends, now_ms
         )  # fmt: skip
         taken = [(run.run_id, run.job_id, None, False, False) for run in claimed]
-        if listed:
+        if listed or wanted.run_id is not None:
+            statement = transitions.CLAIM_LISTED if listed else transitions.CLAIM_AVOIDING
             runs = [(run.run_id,) for run in claimed]
-            self._move_list((PENDING, Cause.CLAIM), (transitions.CLAIM_LISTED, values), runs, change, taken)
+            self._move_list((PENDING, Cause.CLAIM), (statement, values), runs, change, taken)
             return
         # Within one transaction of the only writer, this chooses the same runs as the statement before, without those
         # that are damaged or late.
@@ -106,19 +119,20 @@ class ClaimsWriter(Lives):
         self._ahead.waiting = waiting._replace(rows=waiting.rows[len(chosen) :])
         return claimed
 
-    def _claimable(
-        self, chosen: Row, probation: bool, lease_ms: int | None
-    ) -> tuple[list[Claimed], list[tuple[RunId, str]]]:
+    def _claimable(self, wanted: Claim, probation: bool) -> tuple[list[Claimed], list[tuple[RunId, str]]]:
         """The runs that a claim takes, and those of them whose rows are damaged, with the reason."""
+        chosen = (wanted.demand_id, wanted.floor, wanted.count)
+        statement, values = (sql.CLAIMABLE, chosen) if wanted.run_id is None else (sql.ORDER_AVOIDING, (wanted.run_id,))
         try:
-            return [_claimed(row, probation, lease_ms) for row in self._execute(sql.CLAIMABLE, chosen)], []
+            return [_claimed(row, probation, wanted.lease_ms) for row in self._execute(statement, values)], []
         except _DAMAGE:
             pass
         # One damaged row must not keep the others from starting: read each by itself.
         claimed, damaged = [], []
-        for (run_id,) in self._execute(sql.CLAIMABLE_IDS, chosen):
+        ids = [(wanted.run_id,)] if wanted.run_id is not None else self._execute(sql.CLAIMABLE_IDS, chosen)
+        for (run_id,) in ids:
             try:
-                claimed.append(_claimed(self._execute(sql.ORDER, (run_id,))[0], probation, lease_ms))
+                claimed.append(_claimed(self._execute(sql.ORDER, (run_id,))[0], probation, wanted.lease_ms))
             except _DAMAGE as error:
                 damaged.append((RunId(run_id), repr(error)))
         return claimed, damaged

@@ -37,6 +37,8 @@ class Core:
         self._ahead = Ahead()
         self._rows_before = 0
         self._held_read = 0
+        # Whether some run avoids a worker, as of the last `next_due_ms`.
+        self._avoiding = False
         # A stored demand never changes. But after an undo its id may be given to another demand, so then all are
         # forgotten. The same holds for owners.
         self._demands: dict[DemandId, Demand] = {}

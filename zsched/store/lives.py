@@ -18,6 +18,7 @@ from zsched.model.backoff import retry_ms
 from zsched.model.demand import Demand
 from zsched.model.failures import is_retried, read_failures
 from zsched.model.lifecycle import GIVEN, MOVES, Cause, Move, State, state_of
+from zsched.model.limits import AVOID_MS
 from zsched.model.types import Blocked, DemandId, JobId, RunId, RunStatus, WorkerId
 from zsched.store import moves, rows, sql, transitions
 from zsched.store.core import Core
@@ -174,8 +175,8 @@ class Lives(Core):
 
     def _follow(self, move: Move, row: Row, change: Change) -> RunId | None:
         """Make the next run of a task whose run has ended, if it may have one. `row`: of sql.ENDED_RUNS."""
-        run_id, job_id, task, failures, demand_id, retries, backoff, retry_on, *end = row
-        due_ms = change.due_ms
+        run_id, job_id, task, failures, demand_id, retries, backoff, retry_on, worker_id, *end = row
+        due_ms, avoids = change.due_ms, None
         if move.successor is Cause.RETRY:
             if not is_retried(read_failures(retry_on), *end):
                 return None
@@ -186,7 +187,7 @@ class Lives(Core):
             except DAMAGED:
                 # Its job's row is damaged: it is not tried again.
                 return None
-            due_ms = change.at_ms + pause_ms if pause_ms else None
+            due_ms, avoids = change.at_ms + pause_ms if pause_ms else None, worker_id
             line = "run %d of job %d failed: retry %d of %d in %d ms"
             log.info(line, run_id, job_id, failures + 1, retries, pause_ms)
         else:
@@ -195,7 +196,10 @@ class Lives(Core):
                 return None
             demand_id = self._probation_id(demand_id, demand, change.together or int(move.crash))
         blocked = 0 if due_ms is None else Blocked.DUE
-        values = (move.attempt, demand_id, blocked, due_ms, move.failure, change.at_ms, run_id)
+        if avoids is not None:
+            blocked |= Blocked.AVOIDS
+            due_ms = change.at_ms + AVOID_MS if due_ms is None else due_ms
+        values = (move.attempt, demand_id, blocked, due_ms, move.failure, change.at_ms, avoids, run_id)
         statement = transitions.RETRY if move.successor is Cause.RETRY else transitions.REQUEUE
         assert move.successor is not None
         made = Change(at_ms=change.at_ms)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from zsched.model.events import EventKind
 from zsched.model.lifecycle import Cause
+from zsched.model.limits import AVOID_MS
 from zsched.model.types import JobId, RunId
 from zsched.store import sql, transitions
 from zsched.store.contract import Due
@@ -63,10 +64,10 @@ class SchedulesWriter(Lives):
 
     def release_due(self, now_ms: int, count: int) -> int:
         self._ahead.waiting = None
-        return len(self._execute(sql.RELEASE_DUE, (now_ms, count)))
+        return len(self._execute(sql.RELEASE_DUE, (now_ms + AVOID_MS, now_ms, count)))
 
     def next_due_ms(self) -> int | None:
-        due_ms = self._execute(sql.NEXT_DUE)[0][0]
+        due_ms, self._avoiding = self._execute(sql.NEXT_DUE)[0]
         return None if due_ms is None else int(due_ms)
 
     def latest_ms(self) -> int:

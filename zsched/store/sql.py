@@ -145,8 +145,9 @@ END_SCHEDULE: Final = """
 LAST_FIRE_LIVES: Final = """
     SELECT status IN ('pending', 'running') FROM runs WHERE job_id = ? ORDER BY run_id DESC LIMIT 1"""
 LATEST: Final = "SELECT at_ms FROM events ORDER BY event_id DESC LIMIT 1"
+# And whether a run avoids a worker: 16 is Blocked.AVOIDS.
 NEXT_DUE: Final = """
-    SELECT min(at_ms) FROM (
+    SELECT min(at_ms), EXISTS (SELECT 1 FROM runs WHERE status = 'pending' AND blocked = 16) FROM (
         SELECT (SELECT next_fire_ms FROM jobs WHERE next_fire_ms IS NOT NULL ORDER BY next_fire_ms LIMIT 1) AS at_ms
         UNION ALL SELECT (
             SELECT due_ms FROM runs WHERE status = 'pending' AND due_ms IS NOT NULL ORDER BY due_ms LIMIT 1)
@@ -202,6 +203,7 @@ CLAIMABLE: Final = f"{_ORDERS} WHERE {_CLAIMABLE}"
 # The same with the priority, to claim some of them later.
 CLAIMABLE_AHEAD: Final = CLAIMABLE.replace("SELECT ", "SELECT r.priority, ", 1)
 ORDER: Final = f"{_ORDERS} WHERE r.run_id = ?"
+ORDER_AVOIDING: Final = f"{ORDER} AND {guard(RunStatus.PENDING, Cause.CLAIM, 'r.')} AND r.blocked = 16"
 # What the store has to know of runs to move them: moves.MOVED, and what the guards ask.
 REPORTED: Final = f"SELECT {MOVED}, status, started_ms FROM runs WHERE run_id IN (VALUES (?))"
 LOAD: Final = """
@@ -213,23 +215,29 @@ HELD: Final = """
         crashes, stuck, demand_id FROM runs
     WHERE worker_id = ? AND status = 'running' ORDER BY run_id"""
 ADOPT: Final = "UPDATE runs SET handed_n = 0 WHERE worker_id = ? AND status = 'running' AND handed_n > 0"
-# A duration keeps its rest (2 is Blocked.DUE); a date stays.
+# A duration keeps its rest (18 is Blocked.DUE and Blocked.AVOIDS); a date stays.
 SHIFT_DUE: Final = """
-    UPDATE runs SET due_ms = due_ms + ? WHERE status = 'pending' AND due_ms IS NOT NULL AND blocked & 2 <> 0"""
+    UPDATE runs SET due_ms = due_ms + ? WHERE status = 'pending' AND due_ms IS NOT NULL AND blocked & 18 <> 0"""
 SHIFT_ENDS: Final = "UPDATE runs SET ends_ms = ends_ms + ? WHERE status = 'running' AND ends_ms IS NOT NULL"
 CRASHES: Final = """
     SELECT r.crashes, j.crash_limit FROM runs r JOIN jobs j ON j.job_id = r.job_id WHERE r.run_id = ?"""
 # Ended runs, and what their jobs say of successors.
 ENDED_RUNS: Final = """
-    SELECT r.run_id, r.job_id, r.task, r.failures, r.demand_id, j.retries, j.backoff, j.retry_on, r.reason, r.exit_code,
-        r.signal
+    SELECT r.run_id, r.job_id, r.task, r.failures, r.demand_id, j.retries, j.backoff, j.retry_on, r.worker_id,
+        r.reason, r.exit_code, r.signal
     FROM runs r JOIN jobs j ON j.job_id = r.job_id WHERE r.run_id IN (VALUES (?)) ORDER BY r.run_id"""
-# 66 is Blocked.DUE and Blocked.DATE.
+# 66 is Blocked.DUE and Blocked.DATE. A run that then avoids a worker (16 is Blocked.AVOIDS) does so until another time.
 RELEASE_DUE: Final = """
-    UPDATE runs SET blocked = blocked & ~66, due_ms = NULL WHERE run_id IN (
-        SELECT r.run_id FROM runs r WHERE r.status = 'pending' AND r.due_ms <= ? AND r.blocked & 66 <> 0
+    UPDATE runs SET blocked = CASE WHEN blocked & 66 <> 0 THEN blocked & ~66 ELSE blocked & ~16 END,
+        due_ms = CASE WHEN blocked & 66 <> 0 AND blocked & 16 <> 0 THEN CAST(? AS BIGINT) END
+    WHERE run_id IN (
+        SELECT r.run_id FROM runs r WHERE r.status = 'pending' AND r.due_ms <= ? AND r.blocked & 82 <> 0
         ORDER BY r.due_ms LIMIT ?)
     RETURNING run_id"""
+AVOIDING: Final = """
+    SELECT run_id, demand_id, priority, avoids FROM runs WHERE status = 'pending' AND blocked = 16
+    ORDER BY run_id LIMIT ?"""
+STOP_AVOIDING: Final = "UPDATE runs SET blocked = blocked & ~16, due_ms = NULL WHERE run_id IN (VALUES (?))"
 ADD_OUTPUT: Final = """
     INSERT INTO outputs (run_id, form, stdout_head, stdout_tail, stdout_total, stderr_head, stderr_tail, stderr_total)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""

@@ -31,10 +31,10 @@ ADD_FIRE: Final = _ADD_RUN.format(made(Cause.FIRE))
 # held if that is (8 is Blocked.HELD).
 _ADD_SUCCESSOR: Final = """
     INSERT INTO runs (run_id, job_id, task, attempt, demand_id, priority, status, blocked, due_ms, crashes, failures,
-        returns, created_ms, expires_ms)
+        returns, created_ms, expires_ms, avoids)
     SELECT ?, job_id, task, attempt + CASE WHEN ? AND started_ms IS NOT NULL THEN 1 ELSE 0 END, ?, priority, {},
         ? | (blocked & 8), ?,
-        crashes, failures + ?, returns, ?, expires_ms
+        crashes, failures + ?, returns, ?, expires_ms, ?
     FROM runs WHERE run_id = ?"""
 REQUEUE: Final = _ADD_SUCCESSOR.format(made(Cause.REQUEUE))
 RETRY: Final = _ADD_SUCCESSOR.format(made(Cause.RETRY))
@@ -54,6 +54,10 @@ _HANDED: Final = """worker_id = ?, handed_n = ?, claimed_ms = ?, lease_ms = ?, p
         detail = NULL, due_ms = NULL"""
 CLAIM: Final = update(_PENDING, Cause.CLAIM, _HANDED, sql.CLAIMED).removesuffix(moves.RETURNING)
 CLAIM_LISTED: Final = update(_PENDING, Cause.CLAIM, _HANDED, "run_id IN (VALUES (?))").removesuffix(moves.RETURNING)
+# A run that avoids a worker, for another one.
+CLAIM_AVOIDING: Final = update(
+    *(_PENDING, Cause.CLAIM), f"{_HANDED}, blocked = 0", "run_id IN (VALUES (?)) AND blocked = 16"
+).removesuffix(moves.RETURNING)
 _QUARANTINED: Final = "worker_id = ?, detail = ?, finished_ms = ?, due_ms = NULL"
 QUARANTINE_PENDING: Final = update(_PENDING, Cause.QUARANTINE, _QUARANTINED, "run_id = ?")
 QUARANTINE_DEMAND: Final = update(_PENDING, Cause.QUARANTINE, _QUARANTINED, sql.CLAIMED)
@@ -66,10 +70,11 @@ EXPIRED: Final = f"""
 EXPIRE: Final = update(
     *(_PENDING, Cause.EXPIRE), "detail = ?, finished_ms = ?, due_ms = NULL", "run_id IN (VALUES (?))"
 )
-# Waiting runs whose time has come.
+# Waiting runs whose time has come: they may have been handed out. That of a run that avoids a worker (66 is Blocked.DUE
+# and Blocked.DATE) is not the time of its start.
 WAITING: Final = f"""
     SELECT run_id FROM runs
-    WHERE {guard(_PENDING, Cause.RESTORE)} AND (due_ms IS NULL OR due_ms <= ?) ORDER BY run_id"""
+    WHERE {guard(_PENDING, Cause.RESTORE)} AND (due_ms IS NULL OR due_ms <= ? OR blocked & 66 = 0) ORDER BY run_id"""
 RESTORE: Final = update(
     *(_PENDING, Cause.RESTORE), "detail = ?, finished_ms = ?, due_ms = NULL", "run_id IN (VALUES (?))"
 )

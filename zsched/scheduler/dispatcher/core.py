@@ -30,6 +30,7 @@ from zsched.scheduler.dispatcher import (
     watches,
 )
 from zsched.scheduler.dispatcher.answers import Deferred
+from zsched.scheduler.dispatcher.avoidance import Avoidance
 from zsched.scheduler.dispatcher.cancels import Cancels
 from zsched.scheduler.dispatcher.clock import WallClock
 from zsched.scheduler.dispatcher.commands import (
@@ -90,6 +91,7 @@ class Dispatcher:
         self._cancels = Cancels(store, self._sessions, self.outbox)
         self._clock = WallClock(now)
         self._upkeep = Upkeep(store, self._sessions, now)
+        self._avoidance = Avoidance(store, self._sessions)
         self._retention = Retention(store, settings.keep, now)
         self._await_workers(now)
 
@@ -195,8 +197,8 @@ class Dispatcher:
             case Beat():
                 polling.beat(store, sessions, command.worker_id, now)
             case Next():
-                timeout_ms = self._settings.timeout_ms
-                return _reply(command, polling.next_run(store, sessions, command.worker_id, timeout_ms, now))
+                timeout_ms, avoidance = self._settings.timeout_ms, self._avoidance
+                return _reply(command, polling.next_run(store, sessions, avoidance, command.worker_id, timeout_ms, now))
             case Report():
                 return _reply(command, polling.report(store, sessions, command, now))
             case AddToken():
@@ -235,7 +237,9 @@ class Dispatcher:
             departures.judge_silence(self._store, self._sessions, self._settings.timeout_ms, now)
         self._store.end_jobs(now.wall_ms)
         send_runs = partial(self._delivery.send_runs, now)
+        self._avoidance.begin(self._settings.timeout_ms, now, send_runs)
         more = placement.place(self._store, self._sessions, self._settings.timeout_ms, now, send_runs)
+        self._avoidance.end(self._settings.timeout_ms, now, send_runs)
         self.full = self._store.pending_tasks() >= self._settings.pending_max
         self._retention.on_tick(now)
         self._store.flush_counters(now.wall_ms)

@@ -39,7 +39,7 @@ def place(store: Store, sessions: Iterable[Session], lease_ms: int, now: Now, se
 def claim_one(store: Store, session: Session, now: Now) -> Claimed | None:
     """The best ready run for a worker that polls, now its own; None when nothing fits it."""
     for ready in store.ready(now.wall_ms):
-        if _fits(store, ready, session):
+        if fits(store, ready, session):
             wanted = Claim(
                 worker_id=session.name,
                 demand_id=ready.demand_id,
@@ -70,7 +70,8 @@ def probation_room(store: Store, session: Session, demand: Demand) -> int:
     return min(demand.probation, held.together or demand.probation) - held.probation
 
 
-def _fits(store: Store, ready: Ready, session: Session) -> bool:
+def fits(store: Store, ready: Ready, session: Session) -> bool:
+    """Whether a worker can take a run of the demand, when it has room."""
     if ready.demand.probation and probation_room(store, session, ready.demand) <= 0:
         return False
     return why_unfit(ready.demand, session.worker) is None
@@ -135,7 +136,7 @@ class _Placing:
         most_room_first = [
             (-room(store, session), place, session)
             for place, session in enumerate(sessions)
-            if _fits(store, best, session)
+            if fits(store, best, session)
         ]
         heapq.heapify(most_room_first)
         waiting = store.ready_count(best.demand_id, sum(-entry[0] for entry in most_room_first))

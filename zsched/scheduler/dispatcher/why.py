@@ -11,7 +11,7 @@ from contextlib import closing
 
 from zsched.model.demand import Demand, why_unfit
 from zsched.model.records import ForeignDecision
-from zsched.model.types import Job, Run, RunStatus, Worker, WorkerId, WorkerStatus
+from zsched.model.types import Blocked, Job, Run, RunStatus, Worker, WorkerId, WorkerStatus
 from zsched.model.units import format_time
 from zsched.scheduler.dispatcher.commands import Cause
 from zsched.store.contract import Reader
@@ -25,6 +25,9 @@ def why(reader: Reader, job: Job, last: Run | None) -> Cause | None:
         return _unfired(job)
     if job.held_ms is not None:
         return Cause("held", _held(job))
+    if last.blocked == Blocked.AVOIDS and last.due_ms is not None:
+        until = f"until {format_time(last.due_ms)} another worker than {last.avoids} is preferred, where it has failed"
+        return Cause("backoff", f"{_history(last)}: {until}")
     if last.due_ms is not None and _is_first(job, last):
         return Cause("scheduled", f"it starts at {format_time(last.due_ms)}")
     if last.due_ms is not None:

@@ -34,12 +34,20 @@ class Ready:
     run_id: RunId
 
 
+@dataclass(frozen=True, slots=True)
+class Avoiding:
+    """A run that would be ready, but prefers another worker than this one, on which its task has failed."""
+
+    ready: Ready
+    worker_id: WorkerId
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
     """Request of up to `count` ready runs of one demand, none with a priority below `floor`, for a worker.
 
     `handed_n`: number of the frame that will carry them. `lease_ms`: lease stored with each run, None without one.
-    `ends`: the scheduler itself ends each run at its timeout plus grace.
+    `ends`: the scheduler itself ends each run at its timeout plus grace. `run_id`: only this run, one of `avoiding`.
     """
 
     worker_id: WorkerId
@@ -49,6 +57,7 @@ class Claim:
     handed_n: int
     lease_ms: int | None = None
     ends: bool
+    run_id: RunId | None = None
 
 
 class Claimed(Order, frozen=True, kw_only=True):
@@ -130,6 +139,12 @@ class Runs(Protocol):
 
         Runs of a demand whose row is damaged fail as `quarantined`.
         """
+
+    def avoiding(self, count: int) -> list[Avoiding]:
+        """Up to `count` runs that prefer another worker, oldest first. None if the last `next_due_ms` has found none."""
+
+    def stop_avoiding(self, runs: Sequence[RunId]) -> None:
+        """Make runs of `avoiding` ready for any worker."""
 
     def ready_count(self, demand_id: DemandId, most: int) -> int:
         """Number of ready runs of a demand, at most `most`."""

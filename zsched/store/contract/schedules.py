@@ -56,7 +56,9 @@ class Schedules(Protocol):
         """Skip a fire, and record an event with the reason."""
 
     def release_due(self, now_ms: int, count: int) -> int:
-        """Unblock up to `count` pending runs that are due; returns their number."""
+        """Unblock up to `count` pending runs that are due; returns their number. A retry whose pause is over avoids the
+        worker that it has failed on for AVOID_MS.
+        """
 
     def next_due_ms(self) -> int | None:
         """Wall-clock time of the next fire, start time, deadline, end of a back-off or of a REST run; None: nothing."""

@@ -18,7 +18,19 @@ from zsched.store.transitions import RESULT_COLUMNS
 # The columns that are not BIGINT.
 TEXT_COLUMNS: Final = frozenset(
     {
-        *("actor", "agent", "argv", "backoff", "became", "boot_id", "caller", "can", "cancel_by", "cancel_reason"),
+        *(
+            "actor",
+            "agent",
+            "argv",
+            "avoids",
+            "backoff",
+            "became",
+            "boot_id",
+            "caller",
+            "can",
+            "cancel_by",
+            "cancel_reason",
+        ),
         *("command", "content", "created_by", "cwd", "cwd_hint", "db", "decided_by", "decision", "detail"),
         *("early_signal", "ending_by", "env", "form", "hold_reason", "host", "incarnation", "key_check", "kind"),
         *("labels", "name", "note", "on_disconnect", "on_lost", "origin", "owner", "public_key"),

@@ -6,3 +6,6 @@ ALTER TABLE jobs ADD COLUMN held_ms       BIGINT;
 ALTER TABLE jobs ADD COLUMN hold_reason   TEXT COLLATE "C";
 ALTER TABLE jobs ADD COLUMN cancel_reason TEXT COLLATE "C";
 CREATE INDEX jobs_held ON jobs (job_id) WHERE held_ms IS NOT NULL;
+
+ALTER TABLE runs ADD COLUMN avoids TEXT COLLATE "C";
+CREATE INDEX runs_avoiding ON runs (run_id) WHERE status = 'pending' AND blocked = 16;

@@ -8,3 +8,7 @@ ALTER TABLE jobs ADD COLUMN held_ms       INTEGER;
 ALTER TABLE jobs ADD COLUMN hold_reason   TEXT;
 ALTER TABLE jobs ADD COLUMN cancel_reason TEXT;
 CREATE INDEX jobs_held ON jobs (job_id) WHERE held_ms IS NOT NULL;
+
+-- The worker on which the run's task has failed. While `blocked` is 16 (Blocked.AVOIDS), the run waits for another one.
+ALTER TABLE runs ADD COLUMN avoids TEXT;
+CREATE INDEX runs_avoiding ON runs (run_id) WHERE status = 'pending' AND blocked = 16;
