@@ -494,7 +494,7 @@ _MUTANTS: Final = (
     mutant("a retry is offered to no other worker", without_call("Dispatcher.on_tick", "self._avoidance.end")),
     mutant(
         "a retry is offered to the worker that failed it",
-        without_condition("Avoidance._others", "session.name != run.worker_id"),
+        always("Avoidance._others", "session.name != run.worker_id"),
     ),
     mutant("a retry stays blocked when it is claimed", ("transitions.CLAIM_AVOIDING", ", blocked = 0", "")),
     # --- holds and reruns ---

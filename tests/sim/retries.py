@@ -31,6 +31,7 @@ _END: Final = """
 # Retries that prefer another worker and whose pause is over, and until when they do.
 _AVOIDING: Final = """
     SELECT run_id, avoids, due_ms FROM runs WHERE status = 'pending' AND blocked & 90 = 16"""
+_FREE: Final = "SELECT run_id FROM runs WHERE status = 'pending' AND avoids IS NOT NULL AND blocked & 16 = 0"
 _GIVEN: Final = """
     SELECT worker_id, avoids, probation FROM runs WHERE run_id = ?"""
 
@@ -48,6 +49,8 @@ class Retries:
         # When each retry was first seen to prefer another worker, on the timeline; and since when one that still does
         # has no other worker, or should do so no more.
         self._seen_ms: dict[int, int] = {}
+        # Those that any worker may have.
+        self._free: set[int] = set()
         self._stuck_ms: dict[int, int] = {}
 
     def wants(self, run: int) -> bool:
@@ -65,13 +68,12 @@ class Retries:
         """
         for run in given:
             worker, avoids, probation = self._scheduler.engine.look(_GIVEN, run)[0]
-            seen_ms = self._seen_ms.pop(run, None)
-            if (
-                worker != avoids
-                or probation
-                or seen_ms is None
-                or self._timeline.now_ms - seen_ms >= AVOID_MS - JUMP_MS
-            ):
+            seen_ms = self._seen_ms.pop(run, self._timeline.now_ms)
+            if worker != avoids:
+                self._free.add(run)
+            # What the clock did while no scheduler ran, nobody has seen.
+            over = self._timeline.now_ms - seen_ms >= AVOID_MS - JUMP_MS or self._scheduler.started_ms > seen_ms
+            if run in self._free or probation or over:
                 continue
             for other in self._takers(avoids):
                 held = self._scheduler.engine.look(_HELD, other.name)[0][0]
@@ -99,6 +101,7 @@ class Retries:
             return
         now_ms, wall_ms = self._timeline.now_ms, self._scheduler.clock.now().wall_ms
         before, self._stuck_ms = self._stuck_ms, {}
+        self._free.update(run for (run,) in self._scheduler.engine.look(_FREE))
         for run, avoids, due_ms in self._scheduler.engine.look(_AVOIDING):
             self._seen_ms.setdefault(run, now_ms)
             polls = any(session.polls and session.name != avoids for session in self._scheduler.dispatcher._sessions)
