@@ -73,6 +73,7 @@ ROUTES: Final[tuple[tuple[str, Callable[[Context], object], Mapping[str, Scopes]
     ("/healthz", lambda _: status.Health(), {}),
     ("/readyz", status.Readiness, {}),
     ("/stats", status.Stats, {"GET": READ}),
+    ("/usage", status.Usage, {"GET": READ}),
     ("/version", status.Version, {"GET": READ}),
     ("/openapi.json", lambda _: openapi.Document(NEEDS), {"GET": READ}),
 )

@@ -281,6 +281,13 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "GET /stats": Operation(
         "stats", "Count tasks and workers by state, and list the schedulers", shapes.Stats, kept=False
     ),
+    "GET /usage": Operation(
+        "usage",
+        "What ended runs have used since a day, from counters: the most run time first",
+        shapes.array(shapes.USAGE),
+        query=("by", "since_day", "limit"),
+        kept=False,
+    ),
     "GET /version": Operation("version", "Name, version and role", shapes.Version),
     "GET /openapi.json": Operation("openapi", "This document", dict[str, Any]),
 }

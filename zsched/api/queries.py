@@ -16,6 +16,7 @@ from zsched.model.limits import (
     TAG_CHARS_MAX,
     WORKER_CHARS_MAX,
 )
+from zsched.model.records import UsageBy
 from zsched.model.types import RunStatus
 
 Schema = dict[str, Any]
@@ -92,6 +93,13 @@ QUERY: Final[Mapping[str, Schema]] = {
     "cancel": {
         "description": "Whether to cancel the last fire too, if it has not ended",
         "schema": {"enum": ["1", "0", "true", "false"], "default": "0"},
+    },
+    "by": {"description": "What is counted", "schema": {"enum": list(UsageBy), "default": UsageBy.OWNER}},
+    "since_day": {
+        "name": "since",
+        "description": "Only what ended on the day (UTC) of this time or later: RFC 3339, or a duration ago",
+        "schema": {"type": "string", "maxLength": 64},
+        "example": "30d",
     },
     "only": {
         "description": "Do nothing unless the job has a schedule (`schedule`), or has none and has ended (`ended`)",

@@ -88,6 +88,7 @@ REVOKED_TOKEN: Final = shape(
 )
 KEY: Final = shape(access.WorkerKey, name="Key")
 EVENT: Final = shape(records.Event)
+USAGE: Final = shape(records.Usage)
 SCHEDULER: Final = shape(records.Instance, name="Scheduler")
 # What a worker that polls gets; null when there is nothing for it.
 NEXT: Final = msgspec.defstruct("Next", [("job", HANDED_JOB | None)])

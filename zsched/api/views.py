@@ -12,7 +12,7 @@ from zsched.model.access import Token, WorkerKey
 from zsched.model.fields import Field, shown_fields
 from zsched.model.limits import LOGS_BYTES_SHOWN
 from zsched.model.output import cut
-from zsched.model.records import Event, ForeignRuns, Instance
+from zsched.model.records import Event, ForeignRuns, Instance, Usage
 from zsched.model.source import function
 from zsched.model.types import Job, Run, Stream, Worker
 from zsched.store.contract import Claimed, RunOutput
@@ -56,6 +56,7 @@ token: Final = viewer(Token)
 key: Final = viewer(WorkerKey)
 event: Final = viewer(Event)
 scheduler: Final = viewer(Instance)
+usage: Final = viewer(Usage)
 # A job as a worker that polls gets it, with the run that it is to execute. It never gets secrets: they go over the
 # encrypted port only.
 handed_job: Final = viewer(Claimed, without=("secret_env",))

@@ -289,14 +289,12 @@ class Client:
         check("jobs", jobs, Spans | None)
         check("owner", owner, str | None)
         check("status", status, str | None)
-        check("reason", reason, str)
         return many.bulk(self.ask, action, jobs, owner, status, cancel=cancel, reason=reason)
 
     def run(self, run_id: int) -> View:
         """A run as REST shows it. Raises NotFound."""
         check("run_id", run_id, int)
-        view: View = self.ask("GET", f"/runs/{run_id}").json()
-        return view
+        return dict(self.ask("GET", f"/runs/{run_id}").json())
 
     def log(self, run_id: int, stream: Stream = "stdout") -> bytes:
         """The known output of a run on a stream. A line marks bytes that were not kept."""
@@ -344,8 +342,13 @@ class Client:
 
     def stats(self) -> View:
         """Counts of tasks and workers by status."""
-        view: View = self.ask("GET", "/stats").json()
-        return view
+        return dict(self.ask("GET", "/stats").json())
+
+    def usage(self, by: str = "owner", since: str | None = None) -> list[View]:
+        """What ended runs have used, by `owner`, since the day of a time (RFC 3339, or a duration ago)."""
+        check("by", by, str)
+        check("since", since, str | None)
+        return list(self.rows(f"/usage?limit={PAGE_ROWS_MAX}{lists.query(by=by, since=since)}"))
 
     def ask(
         self,

@@ -24,6 +24,7 @@ Commands:
   workers  List the workers.
   foreign  List, keep or discard runs that workers hold for another database.
   summary  Count tasks and workers.
+  usage    Sum up what the runs of each owner have used.
   token    Make, list and revoke the tokens of API clients.
   access   Make, list and revoke worker keys, and make the access file of a worker on another host.
   key      Replace the scheduler's keys.
@@ -66,7 +67,7 @@ COMMANDS: Final = (
     *("up", "submit", "run", "list", "events", "show", "wait", "logs", "cancel"),
     *("hold", "release", "rerun", "delete"),
     *("pause", "resume", "edit", "end"),
-    *("workers", "foreign", "summary", "token", "access", "key", "purge", "db", "demo", "version"),
+    *("workers", "foreign", "summary", "usage", "token", "access", "key", "purge", "db", "demo", "version"),
 )
 
 # Names of similar commands in other programs.

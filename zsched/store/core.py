@@ -16,7 +16,7 @@ from zsched.store import rows, sql
 from zsched.store.ahead import Ahead
 from zsched.store.contract import Changes, StoreConstraint, StoreError
 from zsched.store.engine import Engine
-from zsched.store.ledger import Ledger
+from zsched.store.ledger import Ledger, Mark
 from zsched.store.loads import Loads
 from zsched.store.reader import EngineReader
 
@@ -84,7 +84,7 @@ class Core:
             self._undo(mark)
             raise
 
-    def _undo(self, mark: tuple[int, int, int, int]) -> None:
+    def _undo(self, mark: Mark) -> None:
         self._ledger.cut(mark)
         self._forget()
         self._engine.undo()

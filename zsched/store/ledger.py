@@ -17,9 +17,14 @@ from zsched.model.types import JobId, RunId, RunStatus
 from zsched.store import sql
 from zsched.store.contract import Changes
 from zsched.store.engine import Engine, Row
+from zsched.store.usage import Usage
 
 _COUNTED: Final = (RunStatus.PENDING, RunStatus.RUNNING, RunStatus.SUCCESS, RunStatus.FAILED, RunStatus.CANCELLED)
 _PLACE: Final = {status: place for place, status in enumerate(_COUNTED)}
+
+
+# A state of the ledger's lists.
+Mark = tuple[int, int, int, int, int]
 
 
 class Note(Struct, frozen=True, kw_only=True):
@@ -43,6 +48,7 @@ class Ledger:
         self._events: list[Row] = []
         self._moves: list[tuple[JobId, RunStatus | None, RunStatus]] = []
         self._ends: list[JobId] = []
+        self.usage = Usage()
         # By how much the totals have grown, by state, and that is not written yet.
         self._grown = [0] * len(_COUNTED)
         # Change of the number of pending tasks that is not written yet.
@@ -57,6 +63,7 @@ class Ledger:
         self._written.clear()
         self._counted.clear()
         self._ended.clear()
+        self.usage.begin()
         self._grown = [0] * len(_COUNTED)
 
     def changes(self) -> Changes:
@@ -95,16 +102,17 @@ class Ledger:
             )
         )  # fmt: skip
 
-    def mark(self) -> tuple[int, int, int, int]:
+    def mark(self) -> Mark:
         """The present state of the lists, for `cut`."""
-        return len(self._events), len(self._moves), len(self._ends), self.pending
+        return len(self._events), len(self._moves), len(self._ends), self.pending, len(self.usage)
 
-    def cut(self, mark: tuple[int, int, int, int] = (0, 0, 0, 0)) -> None:
+    def cut(self, mark: Mark = (0, 0, 0, 0, 0)) -> None:
         """Forget what was gathered since the mark."""
         del self._events[mark[0] :]
         del self._moves[mark[1] :]
         del self._ends[mark[2] :]
         self.pending = mark[3]
+        self.usage.cut(mark[4])
 
     def write(self, engine: Engine, now_ms: int) -> None:
         """Write everything gathered, and start with empty lists."""
@@ -114,6 +122,7 @@ class Ledger:
         engine.sendmany(
             sql.ADD_TO_TOTALS, [(more, status) for status, more in zip(_COUNTED, self._grown, strict=True) if more]
         )
+        self.usage.write(engine, now_ms)
         if self._events:
             first = engine.take_ids("events", len(self._events))
             engine.sendmany(sql.ADD_EVENT, [(number, *event) for number, event in enumerate(self._events, first)])
@@ -132,7 +141,10 @@ class Ledger:
         self._moves = [move for move in self._moves if move[0] not in ends]
         # A schedule may end without a change of a task.
         counted = engine.executemany(sql.COUNT_ENDED, [(*changed[job_id], now_ms, job_id) for job_id in ends])
-        self._ended.update(job_id for job_id, live in counted if not live)
+        for job_id, live, owner_id in counted:
+            self.usage.know(job_id, owner_id)
+            if not live:
+                self._ended.add(job_id)
         self._ends.clear()
 
     def _sum(self, moves: Iterable[tuple[JobId, RunStatus | None, RunStatus]]) -> defaultdict[JobId, list[int]]:

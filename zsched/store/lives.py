@@ -20,7 +20,7 @@ from zsched.model.failures import is_retried, read_failures
 from zsched.model.lifecycle import GIVEN, MOVES, Cause, Move, State, state_of
 from zsched.model.limits import AVOID_MS
 from zsched.model.types import Blocked, DemandId, JobId, RunId, RunStatus, WorkerId
-from zsched.store import moves, rows, sql, transitions
+from zsched.store import moves, rows, sql, transitions, usage
 from zsched.store.core import Core
 from zsched.store.engine import Row
 from zsched.store.mapping import DAMAGED
@@ -36,7 +36,8 @@ class Change(Struct, frozen=True, kw_only=True):
 
     `worker_id`: the worker that gets the runs or reports them; None: the one that has them. `reasons`: the reasons that
     come with the cause, by run. `probation` and `lease_ms`: of runs that become running, 0 without. `together` and
-    `due_ms`: of a lost run's successor, as in Store.fail_lost.
+    `due_ms`: of a lost run's successor, as in Store.fail_lost. `took_ms`: how long ended runs ran, by run, as their
+    worker says.
     """
 
     at_ms: int
@@ -48,6 +49,7 @@ class Change(Struct, frozen=True, kw_only=True):
     lease_ms: int = 0
     together: int = 0
     due_ms: int | None = None
+    took_ms: Mapping[int, int] | None = None
 
 
 class Moved(NamedTuple):
@@ -136,6 +138,9 @@ class Lives(Core):
             )  # fmt: skip
         if became is not status:
             self._ledger.count([row[1] for row in moved], status, became)
+        if move.final:
+            took_ms = self._took_ms(status, moved, change.at_ms) if change.took_ms is None else change.took_ms
+            self._ledger.usage.add([(row[1], became, took_ms.get(row[0], 0)) for row in moved])
         held = {change.worker_id: len(moved)} if change.worker_id else Counter(row[2] for row in moved)
         for worker_id, runs in held.items():
             if became is RUNNING and status is not RUNNING:
@@ -145,6 +150,13 @@ class Lives(Core):
             elif move.started:
                 # It is on probation no more, and the bounds of the other runs are unknown.
                 self._loads.drop(worker_id)
+
+    def _took_ms(self, status: RunStatus, moved: Sequence[Row], now_ms: int) -> Mapping[int, int]:
+        """How long runs ran that the scheduler has ended now, by run."""
+        if status is PENDING:
+            return {}
+        started = self._engine.execute_list(usage.TIMES, [(row[0],) for row in moved])
+        return {run_id: max(0, now_ms - started_ms) for run_id, started_ms in started}
 
     def _expire(self, runs: Sequence[int], now_ms: int) -> None:
         """Fail pending runs whose deadline has come."""
@@ -175,7 +187,8 @@ class Lives(Core):
 
     def _follow(self, move: Move, row: Row, change: Change) -> RunId | None:
         """Make the next run of a task whose run has ended, if it may have one. `row`: of sql.ENDED_RUNS."""
-        run_id, job_id, task, failures, demand_id, retries, backoff, retry_on, worker_id, *end = row
+        run_id, job_id, task, failures, demand_id, owner_id, retries, backoff, retry_on, worker_id, *end = row
+        self._ledger.usage.know(job_id, owner_id)
         due_ms, avoids = change.due_ms, None
         if move.successor is Cause.RETRY:
             if not is_retried(read_failures(retry_on), *end):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from zsched.model import spans
 from zsched.model.events import EventKind
-from zsched.model.limits import SPANS_SHOWN_MAX
+from zsched.model.limits import SPANS_SHOWN_MAX, USAGE_DAYS_MAX
 from zsched.model.types import JobId, RunStatus
-from zsched.store import acts, sql
+from zsched.store import acts, sql, usage
 from zsched.store.contract.retention import Old, Step
 from zsched.store.engine import Engine, Row
 from zsched.store.ledger import Ledger, Note
@@ -58,6 +58,9 @@ class RetentionWriter:
         detail = f"{len(jobs)} jobs: {removed}" + (f"; {reason}" if reason else "")
         note = Note(at_ms=now_ms, actor=actor, became=EventKind.PURGED, detail=detail)
         self._ledger.note(note)
+
+    def purge_usage(self, now_ms: int) -> None:
+        self._engine.execute(usage.DELETE_USAGE, (now_ms // usage.DAY_MS - USAGE_DAYS_MAX,))
 
     def purge_events(self, before_ms: int, after: int, count: int) -> Step:
         found = self._engine.execute(sql.OLD_EVENTS, (after, count))

@@ -59,6 +59,9 @@ PURGE_EVENTS_MAX = 1_000
 PURGE_PAUSE_MS = 50
 PURGE_INTERVAL_MS = 60_000
 
+# Days of which usage is kept. Retention removes older ones.
+USAGE_DAYS_MAX = 400
+
 # Numbers of jobs that one step of a count of old jobs goes through. No turn waits for it.
 PURGE_COUNTED_MAX = 100_000
 

@@ -111,5 +111,7 @@ class Retention:
             before_ms = self._now.wall_ms - age_ms
             after = retention.purge_events(before_ms, after, PURGE_EVENTS_MAX).reached
             yield
+        retention.purge_usage(self._now.wall_ms)
+        yield
         while retention.shrink():
             yield

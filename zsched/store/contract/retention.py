@@ -45,6 +45,9 @@ class Retention(Protocol):
         or this turn has changed it.
         """
 
+    def purge_usage(self, now_ms: int) -> None:
+        """Remove usage of more than USAGE_DAYS_MAX days ago."""
+
     def purge_events(self, before_ms: int, after: int, count: int) -> Step:
         """Remove events about jobs that are removed. Looks at `count` events with a number above `after`, up to the
         first one at `before_ms` or later.

@@ -12,3 +12,15 @@ CREATE INDEX jobs_held ON jobs (job_id) WHERE held_ms IS NOT NULL;
 -- The worker on which the run's task has failed. While `blocked` is 16 (Blocked.AVOIDS), the run waits for another one.
 ALTER TABLE runs ADD COLUMN avoids TEXT;
 CREATE INDEX runs_avoiding ON runs (run_id) WHERE status = 'pending' AND blocked = 16;
+
+-- What ended runs have used, by day (days since 1970 UTC). `kind` says what `name` is: an owner.
+CREATE TABLE usage (
+    kind      TEXT    NOT NULL,
+    name      TEXT    NOT NULL,
+    day       INTEGER NOT NULL,
+    success   INTEGER NOT NULL,
+    failed    INTEGER NOT NULL,
+    cancelled INTEGER NOT NULL,
+    run_ms    INTEGER NOT NULL,
+    PRIMARY KEY (kind, name, day)
+) STRICT, WITHOUT ROWID;
