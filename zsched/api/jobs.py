@@ -164,14 +164,13 @@ class JobItem:
     def on_delete(self, req: falcon.Request, resp: falcon.Response, job: str) -> None:
         given = parameters(req, "cancel", "only", "reason")
         number, why, cancel = job_id(job), reason(given), flag(given, "cancel")
-        only = given.get("only")
-        if only not in (None, "ended", "schedule"):
-            raise invalid("only", "ended or schedule")
-        # A job has a schedule for ever, or never.
-        if only == "schedule" or (only is None and _found(self._context.reader.job(number)).schedule is not None):
-            state = self._context.inbox.call(EndSchedule(number, caller(req), cancel, why))
-        else:
-            state = self._context.inbox.call(Delete(number, caller(req), why))
+        match given.get("only"):
+            case None | "ended" as only:
+                state = self._context.inbox.call(Delete(number, caller(req), why, cancel, only is not None))
+            case "schedule":
+                state = self._context.inbox.call(EndSchedule(number, caller(req), cancel, why))
+            case _:
+                raise invalid("only", "ended or schedule")
         answer_state(resp, state)
 
     def _state(self, job: Job) -> JobState:

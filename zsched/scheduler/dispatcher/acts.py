@@ -6,10 +6,20 @@ import logging
 from dataclasses import dataclass
 from typing import Final
 
-from zsched.model.types import Job, Now
-from zsched.scheduler.dispatcher import answers, owners
+from zsched.model.access import Caller
+from zsched.model.types import Job, JobId, Now
+from zsched.scheduler.dispatcher import answers, owners, recurrence
 from zsched.scheduler.dispatcher.answers import Deferred
-from zsched.scheduler.dispatcher.commands import ConflictError, FullError, JobState, OnJob, QuotaError
+from zsched.scheduler.dispatcher.cancels import CancelJob
+from zsched.scheduler.dispatcher.commands import (
+    Command,
+    ConflictError,
+    EndSchedule,
+    FullError,
+    JobState,
+    OnJob,
+    QuotaError,
+)
 from zsched.scheduler.dispatcher.retention import Retention
 from zsched.store.contract import Store
 
@@ -34,10 +44,17 @@ class Rerun(OnJob):
     __slots__ = ()
 
 
-class Delete(OnJob):
-    """A job that has ended is removed for good, as by retention. The reply is the job as it was."""
+@dataclass(frozen=True, slots=True)
+class Delete(Command[JobState]):
+    """A job that has ended is removed for good, as by retention; the reply is the job as it was. The schedule of a
+    recurring job ends instead, as by EndSchedule. `ended`: refuse a recurring job.
+    """
 
-    __slots__ = ()
+    job_id: JobId
+    by: Caller
+    reason: str = ""
+    cancel: bool = False
+    ended: bool = False
 
 
 Act = Hold | Release | Rerun | Delete
@@ -47,10 +64,11 @@ _DONE: Final = {Hold: "held", Release: "released", Rerun: "run again", Delete: "
 
 @dataclass(frozen=True, slots=True)
 class Doing:
-    """What acts need besides the store. `pending_max`: as of a submit. `retention` removes the events of a removed
-    job.
+    """What acts need besides the store. `cancel` cancels what is live of a job. `retention` removes the events of a
+    removed job. `pending_max`: as of a submit.
     """
 
+    cancel: CancelJob
     retention: Retention
     pending_max: int
     now: Now
@@ -60,6 +78,9 @@ def on_act(store: Store, act: Act, doing: Doing) -> Deferred[JobState] | JobStat
     """Do it for a caller. Raises what `owners.find_job` and `do` raise."""
     job = owners.find_job(store, act.job_id, act.by)
     state = answers.job_state(act.job_id)
+    if isinstance(act, Delete) and job.schedule is not None and not act.ended:
+        end = EndSchedule(act.job_id, act.by, act.cancel, act.reason)
+        return recurrence.on_change(store, end, doing.cancel, doing.now)
     if isinstance(act, Delete):
         before = state.read(store.reads)
         do(store, job, act, doing)

@@ -19,7 +19,6 @@ from zsched.model.limits import BULK_JOBS_MAX
 from zsched.model.spans import Span, Spans, of
 from zsched.model.types import JobId, RunStatus
 from zsched.scheduler.dispatcher import acts, owners, recurrence
-from zsched.scheduler.dispatcher.cancels import CancelJob
 from zsched.scheduler.dispatcher.commands import (
     BadTokenError,
     Command,
@@ -84,8 +83,8 @@ class Bulk(Command[BulkDone]):
     reason: str = ""
 
 
-def step(store: Store, command: Bulk, cancel: CancelJob, doing: acts.Doing) -> BulkDone:
-    """Do the next part of a bulk command. `cancel` cancels what is live of a job."""
+def step(store: Store, command: Bulk, doing: acts.Doing) -> BulkDone:
+    """Do the next part of a bulk command."""
     targets, unknown, after = _all(store, command) if command.selection.ids is None else _named(store, command)
     outcomes: dict[str, list[Span]] = defaultdict(list)
     filtered = command.selection.owner is not None or command.selection.status is not None
@@ -94,7 +93,7 @@ def step(store: Store, command: Bulk, cancel: CancelJob, doing: acts.Doing) -> B
     for target in targets:
         # A job of another owner is left out even if it passes the filter: an answer would reveal its status.
         if not filtered or (owners.may_act(command.by, target.owner) and _matches(target, command)):
-            outcomes[_act(store, target, command, cancel, doing)].append((target.job_id, target.job_id))
+            outcomes[_act(store, target, command, doing)].append((target.job_id, target.job_id))
     done = BulkDone({outcome: of(spans) for outcome, spans in outcomes.items()}, after)
     counts = {outcome: len(ids) for outcome, ids in done.outcomes.items()}
     log.debug("%s of many jobs by %s: %s", command.action, command.by.actor, counts)
@@ -158,14 +157,14 @@ def _matches(target: Target, command: Bulk) -> bool:
     return selection.owner in (None, target.owner) and selection.status in (None, target.status)
 
 
-def _act(store: Store, target: Target, command: Bulk, cancel: CancelJob, doing: acts.Doing) -> str:
+def _act(store: Store, target: Target, command: Bulk, doing: acts.Doing) -> str:
     """Apply the action to one job. Returns the outcome: "done", "ending", or the code of the refusal."""
     if not owners.may_act(command.by, target.owner):
         return "not_owner"
     if command.action is Action.CANCEL:
         # What makes an ended job live again in this turn shows in its target, except a fire, which comes later.
         ended = target.status in TERMINAL
-        met = None if ended else cancel(target.job_id, command.by.actor, doing.now, command.reason)
+        met = None if ended else doing.cancel(target.job_id, command.by.actor, doing.now, command.reason)
         return met or "finished"
     job = store.job(target.job_id)
     assert job is not None
@@ -181,7 +180,7 @@ def _act(store: Store, target: Target, command: Bulk, cancel: CancelJob, doing: 
     except RefusedError as refused:
         return refused.code
     if command.action is Action.END and command.cancel:
-        cancel(target.job_id, command.by.actor, doing.now, command.reason)
+        doing.cancel(target.job_id, command.by.actor, doing.now, command.reason)
     return "done"
 
 
@@ -199,6 +198,6 @@ def _single(job_id: JobId, command: Bulk) -> ScheduleChange | acts.Act:
         case Action.RERUN:
             return acts.Rerun(job_id, command.by, command.reason)
         case Action.DELETE:
-            return acts.Delete(job_id, command.by, command.reason)
+            return acts.Delete(job_id, command.by, command.reason, ended=True)
         case _:
             return EndSchedule(job_id, command.by, command.cancel, command.reason)

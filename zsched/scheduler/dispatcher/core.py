@@ -187,7 +187,7 @@ class Dispatcher:
             case acts.Hold() | acts.Release() | acts.Rerun() | acts.Delete():
                 return _reply(command, acts.on_act(store, command, self._doing(now)))
             case bulk.Bulk():
-                return _reply(command, bulk.step(store, command, self._cancels.cancel, self._doing(now)))
+                return _reply(command, bulk.step(store, command, self._doing(now)))
             case Purge():
                 return _reply(command, self._retention.on_purge(command, now))
             case Look():
@@ -217,7 +217,7 @@ class Dispatcher:
         return None
 
     def _doing(self, now: Now) -> acts.Doing:
-        return acts.Doing(self._retention, self._settings.pending_max, now)
+        return acts.Doing(self._cancels.cancel, self._retention, self._settings.pending_max, now)
 
     def complete(self, reply: R | Deferred[R]) -> R:
         """The reply with the rows that the turn has written. Called after its tick and before its commit."""

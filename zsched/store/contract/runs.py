@@ -141,7 +141,7 @@ class Runs(Protocol):
         """
 
     def avoiding(self, count: int) -> list[Avoiding]:
-        """Up to `count` runs that prefer another worker, oldest first. None unless the last `next_due_ms` found some."""
+        """Up to `count` runs that prefer another worker, oldest first. None if the last `next_due_ms` has seen none."""
 
     def stop_avoiding(self, runs: Sequence[RunId]) -> None:
         """Make runs of `avoiding` ready for any worker."""
