@@ -138,8 +138,10 @@ class Base:
         ends: bool = False,
     ) -> list[Claimed]:
         """Claim from the best demand, as if there were no other worker; nothing when none is ready."""
-        self.stop_avoiding()
         ready = self.store.ready(NOW)
+        if not ready:
+            self.stop_avoiding()
+            ready = self.store.ready(NOW)
         if not ready:
             return []
         return self.claim_of(ready[0].demand_id, worker_id, count, floor=floor, n=n, now_ms=now_ms, ends=ends)

@@ -17,7 +17,7 @@ PENDING, FAILED = RunStatus.PENDING, RunStatus.FAILED
 def fail(base: Base, pause_ms: int = 0) -> JobId:
     """A job whose first run has failed on w1."""
     job_id = base.submit(policy=Policy(retries=3, backoff=Backoff(initial_ms=pause_ms, jitter=0)))
-    (run,) = base.claim()
+    (run,) = base.claim_of(base.store.ready(NOW)[0].demand_id)
     base.store.start(run.run_id, W1, NOW)
     base.finish(run.run_id, status=FAILED, exit_code=1)
     return job_id

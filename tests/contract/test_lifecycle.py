@@ -89,7 +89,7 @@ EXPECTED = {
     S.FAILED: {},
     S.CANCELLED: {},
 }
-MADE = {C.SUBMIT: None, C.FIRE: "fire", C.REQUEUE: "requeued", C.RETRY: "retry"}
+MADE = {C.SUBMIT: None, C.FIRE: "fire", C.REQUEUE: "requeued", C.RETRY: "retry", C.RERUN: "rerun"}
 
 FINAL = (S.SUCCESS, S.FAILED, S.CANCELLED)
 # Only the worker that has the run may say this.
@@ -275,9 +275,15 @@ def test_new_runs_are_pending_and_say_what_made_them(base: Base) -> None:
     (first,) = [run.run_id for run in base.claim(count=1)]
     base.finish(first, status=RunStatus.FAILED)
     retried = base.last_run(job_id).run_id
+    base.stop_avoiding()
     base.claim()
     base.fail_lost(retried)
     made = {C.SUBMIT: first, C.FIRE: fired, C.RETRY: retried, C.REQUEUE: base.last_run(job_id).run_id}
+    cancelled = base.submit()
+    base.store.cancel(cancelled, "ann", NOW)
+    again = base.store.rerun(cancelled, "ann", "", NOW)
+    assert again is not None
+    made[C.RERUN] = again
     assert {cause: events_of(base, run_id)[0] for cause, run_id in made.items()} == {
         cause: (None, "pending", reason) for cause, reason in MADE.items()
     }

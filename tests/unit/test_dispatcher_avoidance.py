@@ -137,3 +137,4 @@ def test_one_turn_offers_a_bounded_number_of_retries(world: World) -> None:
         w1.finish(run, 1)
     world.wait(1_000, w1, w2)
     assert {world.runs(job_id)[-1].worker_id for job_id in jobs} == {"w2"}
+    assert len(w2.take()) == many
