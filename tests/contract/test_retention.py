@@ -112,6 +112,17 @@ def test_live_recurring_and_young_jobs_stay(base: Base) -> None:
     agree(base)
 
 
+def test_a_job_that_the_turn_has_changed_stays(base: Base) -> None:
+    base.register()
+    job = ended(base)
+    # As a new run of the job would.
+    base.store._ledger.count([job], SUCCESS, RunStatus.PENDING)
+    assert base.store.retention.purge_jobs(Old(SUCCESS, LATER), JobId(0), 100, "test", LATER).removed == 0
+    base.store._ledger.count([job], RunStatus.PENDING, SUCCESS)
+    base.turn(LATER)
+    assert purge(base, ended_ms=LATER + 1).removed == 1
+
+
 def test_steps_look_at_a_number_of_jobs_and_go_on(base: Base) -> None:
     base.register()
     ids = [ended(base) for _ in range(5)]

@@ -377,6 +377,29 @@ def counted(function: Any, calls: list[object]) -> Any:
     return call
 
 
+def test_a_job_that_is_removed_meanwhile_becomes_unknown(rest: Rest) -> None:
+    clear(rest)
+    first, last = many(rest, 2)
+    with closing(open_reader(rest.path)) as reader:
+
+        class Later:
+            """A reader that finds the events of a job, and not the job itself."""
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(reader, name)
+
+            def status(self, job_id: JobId) -> RunStatus | None:
+                return None if job_id == first else reader.status(job_id)
+
+        roll = Roll(spans.parse([f"{first}-{last}"], 10), 0)
+        roll.read(reader)
+        assert list(roll.jobs(RunStatus.PENDING)) == [first, last]
+        rest.post(f"/jobs/{first}/cancel")
+        roll.follow(Later())
+    assert list(roll.jobs(None)) == [first]
+    assert list(roll.jobs(RunStatus.PENDING)) == [last]
+
+
 def test_a_job_that_ends_while_all_are_read_is_not_missed(rest: Rest) -> None:
     clear(rest)
     first, last = many(rest, 3)

@@ -273,6 +273,7 @@ def test_what_needs_a_worker_with_a_feature_and_what_is_a_hint() -> None:
         ({"argv": ("a",) * (ARGV_WORDS_MAX + 1)}, "argv"),
         ({"argv": ("a", "x" * ARGV_BYTES_MAX)}, "argv"),
         ({"argv": ("a",), "command": "b"}, "argv"),
+        ({"argv": ("a",), "command": ""}, "argv"),
         ({"command": "true", "cwd": "a"}, "cwd"),
         ({"command": "true", "cwd": ""}, "cwd"),
         ({"command": "true", "cwd": "/a\0"}, "cwd"),

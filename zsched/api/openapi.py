@@ -17,30 +17,20 @@ from zsched import __version__
 from zsched.api import shapes
 from zsched.api.context import parameters
 from zsched.api.gate import Needs, Scopes
+from zsched.api.members import JOB, PAUSE, PROGRAM, SELECT
 from zsched.api.operations import OPERATIONS, Operation
 from zsched.api.queries import DURATION, QUERY, Schema
 from zsched.model.fields import WorkerName
 from zsched.model.limits import (
-    ARGV_BYTES_MAX,
-    ARGV_WORDS_MAX,
-    BACKOFF_MS_MAX,
     BODY_VALUES_MAX,
-    COMMAND_BYTES_MAX,
-    DURATION_MS_MAX,
-    GRACE_MS_MAX,
     IDEMPOTENCY_KEY_CHARS_MAX,
     INTEGER_MAX,
     JOBS_PER_SUBMIT_MAX,
     MIB,
-    NAME_CHARS_MAX,
     PAGE_BYTES_MAX,
     REQUEST_ID_CHARS_MAX,
-    RETRY_ON_MAX,
-    SCHEDULE_CHARS_MAX,
-    TAGS_MAX,
     TOKEN_LIFE_MS_DEFAULT,
 )
-from zsched.model.names import TAG
 from zsched.model.units import format_duration_ms
 from zsched.security.tokens import NEVER
 
@@ -133,78 +123,6 @@ _ERRORS: Final[Mapping[int, tuple[str, tuple[str, ...]]]] = {
 }
 
 
-def _seconds(most_ms: int) -> Schema:
-    return {"type": "number", "minimum": 0, "maximum": most_ms // 1000}
-
-
-# Constraints of a job's members beyond their types. The types accept more, so that an error can explain the constraint.
-_PAUSE: Final[Schema] = {"anyOf": [DURATION, _seconds(BACKOFF_MS_MAX)]}
-_JOB: Final[Schema] = {
-    "tags": {
-        "description": "Words by which lists can be filtered",
-        "anyOf": [
-            {"type": "array", "items": {"type": "string", "pattern": f"^{TAG.pattern}$"}, "maxItems": TAGS_MAX},
-            {"type": "null"},
-        ],
-        "examples": [["nightly", "team=data"]],
-    },
-    "name": {"type": "string", "minLength": 1, "maxLength": NAME_CHARS_MAX, "pattern": r"\S"},
-    "command": {
-        "description": f"Run by `sh -c --`; at most {COMMAND_BYTES_MAX} bytes",
-        "type": "string",
-        "minLength": 1,
-        "maxLength": COMMAND_BYTES_MAX,
-        "pattern": r"\S",
-    },
-    "argv": {
-        "description": f"A program and its arguments, executed without a shell; at most {ARGV_BYTES_MAX} bytes in all",
-        "type": "array",
-        "items": {"type": "string"},
-        "minItems": 1,
-        "maxItems": ARGV_WORDS_MAX,
-        "examples": [["convert", "a b.png", "c.jpg"]],
-    },
-    "schedule": {
-        "description": "Five cron fields in UTC",
-        "anyOf": [{"type": "string", "maxLength": SCHEDULE_CHARS_MAX}, {"type": "null"}],
-        "examples": ["*/5 * * * *"],
-    },
-    "timeout": {
-        "description": "A duration, or a number of seconds",
-        "anyOf": [DURATION, _seconds(DURATION_MS_MAX) | {"minimum": 0.001}, {"type": "null"}],
-        "examples": ["10m", 600],
-    },
-    "retry_on": {
-        "description": "Failures that are retried: exit codes, ranges of them, signals, and reasons",
-        "anyOf": [
-            {
-                "type": "array",
-                "items": {
-                    "anyOf": [
-                        {"type": "integer", "minimum": 1, "maximum": 255},
-                        {"type": "string", "pattern": "^([0-9]{1,3}(-[0-9]{1,3})?|(SIG)?[A-Z0-9]{2,6}|[a-z_]+)$"},
-                    ]
-                },
-                "maxItems": RETRY_ON_MAX,
-            },
-            {"type": "null"},
-        ],
-        "examples": [[75, "100-120", "TERM", "timeout"]],
-    },
-    "kill_grace": {
-        "description": "From TERM to KILL: a duration, or a number of seconds",
-        "anyOf": [DURATION, _seconds(GRACE_MS_MAX), {"type": "null"}],
-        "examples": ["10s", 10],
-    },
-}
-_SELECT: Final[Schema] = {
-    "description": "The numbers of jobs as a text such as `1-5000,7001` or as an array; or `all`: the caller's own",
-    "anyOf": [
-        {"type": "string", "pattern": "^(all|[0-9]{1,16}(-[0-9]{1,16})?(,[0-9]{1,16}(-[0-9]{1,16})?)*)$"},
-        {"type": "array", "items": {"type": "integer", "minimum": 1, "maximum": INTEGER_MAX}, "minItems": 1},
-    ],
-    "examples": ["1-5000,7001", [1, 2, 3], "all"],
-}
 # Z85 (ZeroMQ RFC 32).
 _KEY: Final[Schema] = {"pattern": r"^(|[0-9a-zA-Z.:+=^!/*?&<>()[\]{}@%$#-]{40})$"}
 
@@ -236,25 +154,27 @@ def document(needs: Needs) -> Schema:
     *of_types, _, worker = (_ecma(schema) for schema in schemas_of_types)
     components = {name: _ecma(schema) for name, schema in components.items()}
     components["JobBody"]["required"] = ["name"]
-    components["JobBody"]["oneOf"] = [{"required": ["command"]}, {"required": ["argv"]}]
-    components["JobBody"]["properties"] |= _JOB
+    components["JobBody"]["oneOf"] = PROGRAM
+    components["JobBody"]["properties"] |= JOB
     # Left out is not null: few fields can be removed.
     edit = components["EditBody"]["properties"]
-    components["EditBody"]["properties"] = {name: _JOB.get(name, schema) for name, schema in edit.items()} | {
-        "schedule": {**_JOB["schedule"]["anyOf"][0], "minLength": 1, "pattern": r"\S"},
-        "kill_grace": {**_JOB["kill_grace"], "anyOf": _JOB["kill_grace"]["anyOf"][:2]},
+    components["EditBody"]["properties"] = {name: JOB.get(name, schema) for name, schema in edit.items()} | {
+        "command": PROGRAM[0]["properties"]["command"],
+        "schedule": {**JOB["schedule"]["anyOf"][0], "minLength": 1, "pattern": r"\S"},
+        "kill_grace": {**JOB["kill_grace"], "anyOf": JOB["kill_grace"]["anyOf"][:2]},
     }
     components["EditBody"]["minProperties"] = 1
     for pause, usual in (("initial", "5s"), ("max", "1h")):
-        components["BackoffBody"]["properties"][pause] = {**_PAUSE, "default": usual}
+        components["BackoffBody"]["properties"][pause] = {**PAUSE, "default": usual}
     components["EnrolBody"]["properties"]["public_key"] |= _KEY
     for name in ("BulkBody", "WaitBody"):
-        components[name]["properties"]["select"] = _SELECT
+        components[name]["properties"]["select"] = SELECT
     components["WaitBody"]["properties"]["timeout"] = {
         "description": "A duration, or a number of seconds; values above 20 s count as 20 s",
         "anyOf": [DURATION, {"type": "number", "minimum": 0, "maximum": INTEGER_MAX}],
         "default": "20s",
     }
+    components["PurgeBody"]["properties"]["older_than"] = DURATION
     components["TokenBody"]["properties"]["expires"] = {
         "description": f"A duration; {format_duration_ms(TOKEN_LIFE_MS_DEFAULT)} unless given",
         "anyOf": [DURATION, {"const": NEVER}, {"type": "null"}],

@@ -27,7 +27,19 @@ DURATION: Final[Schema] = {
     "pattern": r"^(0|([0-9]+(\.[0-9]+)?(d|h|m|s|ms|us|µs|ns))+)$",
     "maxLength": 64,
 }
+# A time of RFC 3339, of which zone and seconds may be left out.
+_TIME: Final[Schema] = {
+    "type": "string",
+    "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}"
+    r"([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,9})?)?(Z|[+-][0-9]{2}:[0-9]{2})?)?$",
+}
 _NUMBER: Final[Schema] = {"type": "integer", "minimum": 1}
+
+
+def _text(chars_max: int) -> Schema:
+    return {"type": "string", "minLength": 1, "maxLength": chars_max, "pattern": r"^[^\x00]*$"}
+
+
 QUERY: Final[Mapping[str, Schema]] = {
     "limit": {
         "description": f"The most rows; more than {PAGE_ROWS_MAX} is cut to that",
@@ -43,23 +55,23 @@ QUERY: Final[Mapping[str, Schema]] = {
     },
     "name": {
         "description": "Only jobs with exactly this name",
-        "schema": {"type": "string", "minLength": 1, "maxLength": NAME_CHARS_MAX},
+        "schema": _text(NAME_CHARS_MAX),
     },
     "tag": {
         "description": "Only jobs with this tag",
-        "schema": {"type": "string", "minLength": 1, "maxLength": TAG_CHARS_MAX},
+        "schema": _text(TAG_CHARS_MAX),
     },
     "worker": {
         "description": "Only jobs of which this worker had a run, or events about this worker",
-        "schema": {"type": "string", "minLength": 1, "maxLength": WORKER_CHARS_MAX},
+        "schema": _text(WORKER_CHARS_MAX),
     },
     "search": {
         "description": "Only jobs with this text in their name; ASCII letters match whatever their case",
-        "schema": {"type": "string", "minLength": 1, "maxLength": NAME_CHARS_MAX},
+        "schema": _text(NAME_CHARS_MAX),
     },
     "since": {
         "description": "Only what was submitted, or happened, at this time or later: RFC 3339, or a duration ago",
-        "schema": {"type": "string", "maxLength": 64},
+        "schema": {"anyOf": [DURATION, _TIME]},
         "examples": {"duration": {"value": "2h"}, "time": {"value": "2026-11-24T08:00:00Z"}},
     },
     "job_number": {"name": "job", "description": "Only events about this job", "schema": _NUMBER},

@@ -52,9 +52,9 @@ class Roll:
             place = bisect_right(self._firsts, job_id) - 1
             if place < 0 or job_id > self.ids.spans[place][1]:
                 continue
-            status = reader.status(job_id)
-            if status is not None:
-                self._codes[self._begins[place] + job_id - self._firsts[place]] = _CODES[status]
+            # A job that is removed meanwhile becomes an unknown one.
+            code = _code(reader.status(job_id))
+            self._codes[self._begins[place] + job_id - self._firsts[place]] = code
 
     def has(self, *statuses: RunStatus | None) -> bool:
         """Whether any of the jobs has one of these statuses. None stands for unknown jobs."""

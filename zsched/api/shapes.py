@@ -130,7 +130,7 @@ class BulkDone(Struct, kw_only=True):
 
 class Purged(Struct, kw_only=True):
     """How many old jobs were removed, or would be with `dry_run`, by status. With `more`, there may be more: send the
-    same request again.
+    same request again. A count with `more` is a lower bound.
     """
 
     success: Natural

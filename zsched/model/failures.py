@@ -9,17 +9,20 @@ from typing import Annotated, Final
 from msgspec import Meta
 
 from zsched.model.fields import Codec
-from zsched.model.limits import RETRY_ON_MAX
+from zsched.model.limits import EXIT_CODE_MAX, RETRY_ON_MAX
 from zsched.model.signals import ENDING
 
 # The reasons of failures. `exit` and `signal` stand for any exit code and any signal.
 WORDS: Final = ("exit", "signal", "timeout", "spawn_error", "reported")
 
+_CODE: Final = "([1-9][0-9]?|1[0-9][0-9]|2[0-4][0-9]|25[0-5])"
 _CODES: Final = re.compile(r"(\d{1,3})(?:-(\d{1,3}))?")
-_CODE_MAX: Final = 255
 _FORM: Final = "write exit codes from 1 to 255 (75, 100-120), signals (TERM) or {}"
 
-Failure = Annotated[int, Meta(ge=1, le=_CODE_MAX)] | str
+# The forms of a text, as a regular expression for callers.
+FAILURE: Final = f"^({_CODE}(-{_CODE})?|{'|'.join(WORDS)}|(SIG)?({'|'.join(ENDING)}))$"
+
+Failure = Annotated[int, Meta(ge=1, le=EXIT_CODE_MAX)] | str
 
 
 def parse_failures(given: Sequence[int | str]) -> tuple[str, ...]:
@@ -36,7 +39,7 @@ def _parse(text: str) -> str:
         return signal
     if (codes := _CODES.fullmatch(text)) is not None:
         first, last = int(codes[1]), int(codes[2] or codes[1])
-        if 1 <= first <= last <= _CODE_MAX:
+        if 1 <= first <= last <= EXIT_CODE_MAX:
             return str(first) if first == last else f"{first}-{last}"
     raise ValueError(f"invalid failure {text[:64]!r}: {_FORM.format(', '.join(WORDS))}")
 

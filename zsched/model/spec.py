@@ -131,7 +131,7 @@ def _program(body: JobBody) -> str:
     """The command of a job, which stands for its arguments where it has those. Raises SpecError."""
     if body.argv is None:
         return check_command(body.command)
-    if body.command:
+    if body.command is not None:
         raise SpecError("argv", "not together with command: give one of them")
     check_argv(body.argv)
     return argv_command(body.argv)

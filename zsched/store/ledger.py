@@ -81,9 +81,10 @@ class Ledger:
         self._moves += [(job_id, was, became) for job_id in job_ids]
         self.pending += len(job_ids) * ((became is RunStatus.PENDING) - (was is RunStatus.PENDING))
 
-    def moved(self) -> set[JobId]:
-        """Jobs with a task that has changed its state, whose counters do not show that yet."""
-        return {job_id for job_id, _, _ in self._moves}
+    @property
+    def counting(self) -> set[JobId]:
+        """The jobs whose stored counters, and so their status, are not current."""
+        return {job_id for job_id, *_ in self._moves}
 
     def revived(self) -> set[JobId]:
         """Jobs with an ended task that is pending again, whose counters do not show that yet."""

@@ -28,16 +28,16 @@ class RetentionWriter:
         found = self._engine.execute(sql.ENDED_JOBS, (old.status, after, count))
         # A job changes last after it was submitted, and ids grow with the time.
         looked = [row for row in found if row[1] < old.ended_ms]
-        # A job may have been run again in this turn.
-        moved = self._ledger.moved() if looked else set()
-        jobs = [row for row in looked if row[2] < old.ended_ms and not row[7] and row[0] not in moved]
+        # A job that this turn has changed may be live again, which its row does not show yet.
+        changing = self._ledger.counting
+        jobs = [row for row in looked if row[2] < old.ended_ms and not row[7] and row[0] not in changing]
         if jobs:
             self._remove(jobs, actor, now_ms)
         return Step(len(jobs), looked[-1][0] if len(looked) == count else None)
 
     def remove(self, job_id: JobId, actor: str, reason: str, now_ms: int) -> bool:
         jobs = self._engine.execute(acts.REMOVABLE, (job_id,))
-        if not jobs or job_id in self._ledger.moved():
+        if not jobs or job_id in self._ledger.counting:
             return False
         self._remove(jobs, actor, now_ms, reason)
         return True

@@ -51,6 +51,9 @@ NAME_CHARS_MAX = 256
 # The reason of an action on a job, in characters. More is 400.
 REASON_CHARS_MAX = 500
 
+# The largest exit code of a process.
+EXIT_CODE_MAX = 255
+
 # Entries of `retry_on`. More is 400.
 RETRY_ON_MAX = 32
 
