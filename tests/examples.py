@@ -95,6 +95,12 @@ EXAMPLES: Final = (
         "zsched submit --at 2099-01-01T00:00:00Z true",
         {"status": "pending", "run.due_at": "2099-01-01T00:00:00.000Z"},
     ),
+    Example(
+        "hold",
+        {"command": "true", "hold": True},
+        "zsched submit --hold true",
+        {"status": "pending", "why.code": "held"},
+    ),
     Example("delay", {"command": "true", "delay": "1.1s"}, "zsched submit --delay 1.1s true", {LATE: LATER}),
     Example(
         "deadline",

@@ -1423,7 +1423,7 @@ _REMOVALS: Final = (
         17,
         "an edit sets the next fire of a paused job",
         "unit/test_dispatcher_schedules.py::test_a_changed_schedule_of_a_paused_job_fires_only_after_its_resume",
-        without_condition("recurrence._edit", "job.paused_ms is None"),
+        without_condition("edits.on_edit", "job.paused_ms is None"),
     ),
     removal(
         13,
@@ -1447,7 +1447,7 @@ _REMOVALS: Final = (
         25,
         "an operator changes what another owner's job runs",
         "unit/test_dispatcher_schedules.py::test_an_operator_can_not_change_what_another_owners_job_runs",
-        without_call("recurrence._edit", "owners.demand_command"),
+        without_call("edits._check", "owners.demand_command"),
     ),
     # --- garbage ---
     removal(
@@ -1957,7 +1957,7 @@ _REMOVALS: Final = (
         "contract/test_claim.py::test_claim_is_two_statements_however_many_runs",
         (
             "ClaimsWriter._claimable",
-            "            return [_claimed(row, probation, lease_ms) for row in self._execute(sql.CLAIMABLE, chosen)], []\n",
+            "            return [_claimed(row, probation, wanted.lease_ms) for row in self._execute(statement, values)], []\n",
             "            raise ValueError\n",
         ),
     ),

@@ -109,7 +109,7 @@ def test_run_that_comes_back_from_the_other_worker_avoids_nothing(base: Base) ->
     assert state(base, run.ready.run_id) == (0, None)
 
 
-def test_held_retry_is_offered_to_nobody(base: Base) -> None:
+def test_held_retry_is_not_offered(base: Base) -> None:
     job_id = fail(base)
     base.store.hold(job_id, "ann", "", NOW)
     assert avoiding(base) == []

@@ -152,6 +152,7 @@ RUNS: Final = """
         cancel_ms IS NOT NULL, failures, stuck, finished_ms - started_ms FROM runs ORDER BY run_id"""
 WISH: Final = """
     SELECT retries, crash_limit, on_lost, schedule IS NOT NULL, on_disconnect = 'stop' FROM jobs WHERE job_id = ?"""
+_USAGE: Final = "SELECT name, sum(success), sum(failed), sum(cancelled) FROM usage GROUP BY name"
 _HELD: Final = "SELECT run_id, job_id, blocked & 8 FROM runs WHERE status = 'pending'"
 EVENTS: Final = """
     SELECT event_id, job_id, run_first, run_last, worker_id, was, became, reason, detail FROM events
@@ -482,6 +483,7 @@ class Judge:
             row.run for row in changed if row.status == "running" and self._is_given(before.get(row.run))
         )
         self._check_held()
+        self._check_usage()
         self._check_tasks(changed)
         self._check_counters({row.job for row in changed})
         self._check_loads(before, changed)
@@ -747,6 +749,13 @@ class Judge:
             failed = last.status == "failed" and last.reason in _OWN_FAULT and last.failures < wish.retries
             if failed and self.retries.wants(last.run):
                 raise Violation(f"run {last.run} of job {job} failed {last.failures + 1} times, and no run follows it")
+
+    def _check_usage(self) -> None:
+        """Every run that has ended counts once for the owner of its job."""
+        ended = Counter(row.status for row in self.rows.values() if row.final)
+        for owner, *counts in self._scheduler.engine.look(_USAGE):
+            if counts != [ended[status] for status in ("success", "failed", "cancelled")] or owner != CLIENT.owner:
+                raise Violation(f"{owner} has used {counts}, but ended are {dict(ended)}")
 
     def _check_held(self) -> None:
         """Each pending run of a held job is held, whatever made it pending, and no other run is."""

@@ -388,7 +388,11 @@ _MUTANTS: Final = (
     mutant("a cancel marks a job that has ended", always("JobsWriter.cancel", "pending or running")),
     mutant(
         "a bulk cancel passes jobs over",
-        ("bulk._act", "cancel(target.job_id, actor, now)\n        return met", "'done'\n        return met"),
+        (
+            "bulk._act",
+            "doing.cancel(target.job_id, command.by.actor, doing.now, command.reason)\n        return met",
+            "'done'\n        return met",
+        ),
     ),
     # --- the turn ---
     mutant(
@@ -485,12 +489,21 @@ _MUTANTS: Final = (
     mutant("a job's signal is not sent", never("Runs.on_spawned", "order.signal is not None")),
     mutant("a job's signal comes at its start", ("Runs.on_spawned", "now_ms + order.signal_ms", "now_ms")),
     mutant("a job's signal comes to a run that is stopped", always("Runs._warn", "run.phase is Phase.RUNNING")),
+    # --- usage ---
+    mutant(
+        "a run that is followed by another one is not counted", without_call("Lives._follow", "self._ledger.usage.know")
+    ),
+    mutant("an end is counted in the next turn, too", without_call("Usage.write", "self._ended.clear")),
+    mutant("an end that was undone is counted", without_call("Ledger.cut", "self.usage.cut")),
     # --- retries that prefer another worker ---
     mutant("a retry prefers no other worker", never("Lives._follow", "avoids is not None")),
     mutant(
         "a retry prefers another worker for ever", ("sql.RELEASE_DUE", "ELSE blocked & ~16 END", "ELSE blocked END")
     ),
-    mutant("a retry waits though there is no other worker", never("Avoidance.begin", "alone")),
+    mutant(
+        "a retry waits though there is no other worker",
+        ("Avoidance.begin", "if alone:", "if alone and not self._runs:"),
+    ),
     mutant("a retry is offered to no other worker", without_call("Dispatcher.on_tick", "self._avoidance.end")),
     mutant(
         "a retry is offered to the worker that failed it",
@@ -520,7 +533,7 @@ _MUTANTS: Final = (
         "the end of a delay is a date",
         ("JobSpec.blocked_at", "Blocked.DATE if self.delay_ms is None else Blocked.DUE", "Blocked.DATE"),
     ),
-    mutant("a jump of the clock moves dates", without_condition("sql.SHIFT_DUE", "blocked & 2 <> 0")),
+    mutant("a jump of the clock moves dates", without_condition("sql.SHIFT_DUE", "blocked & 18 <> 0")),
     mutant("a deadline ends no run", never("due.on_due", "store.expire(now.wall_ms, DUE_RUNS_MAX)")),
     mutant(
         "a claim does not look at deadlines", ("ClaimsWriter.claim", "run.expires_ms <= now_ms", "run.expires_ms < 0")
@@ -637,7 +650,7 @@ _MUTANTS: Final = (
     mutant("a lease is not stored", ("transitions.CLAIM", "lease_ms = ?", "lease_ms = 0 * ?")),
     mutant(
         "a run that stops at a disconnect goes to any worker",
-        ("placement._fits", "why_unfit(ready.demand, session.worker)", "None"),
+        ("placement.fits", "why_unfit(ready.demand, session.worker)", "None"),
     ),
     mutant(
         "a run that stops at a disconnect has no lease",

@@ -45,7 +45,7 @@ def test_lone_worker_tries_again_at_once(world: World) -> None:
     w1.take_one()
 
 
-def test_worker_that_lacks_a_feature_is_no_choice(world: World) -> None:
+def test_worker_without_the_feature_is_not_waited_for(world: World) -> None:
     w1 = Peer(world, "w1", slots=1)
     w1.can = ("cwd",)
     w1.join()

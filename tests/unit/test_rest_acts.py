@@ -211,7 +211,7 @@ def test_live_job_is_not_removed(rest: Rest) -> None:
     assert rest.get(f"/jobs/{job}").status_code == 200
 
 
-def test_delete_can_be_told_what_to_delete(rest: Rest) -> None:
+def test_delete_has_a_parameter_for_the_kind_of_job(rest: Rest) -> None:
     job, cron = failed(rest), rest.submit(schedule=NEVER)
     refused(rest.call("DELETE", f"/jobs/{cron}?only=ended"), 409, "recurring")
     refused(rest.call("DELETE", f"/jobs/{job}?only=schedule"), 409, "no_schedule")

@@ -289,7 +289,7 @@ class Client:
         check("jobs", jobs, Spans | None)
         check("owner", owner, str | None)
         check("status", status, str | None)
-        return many.bulk(self.ask, action, jobs, owner, status, cancel=cancel, reason=reason)
+        return many.bulk(self.ask, action, jobs, owner, {"status": status, "cancel": cancel, "reason": reason})
 
     def run(self, run_id: int) -> View:
         """A run as REST shows it. Raises NotFound."""

@@ -315,7 +315,7 @@ class Run(Struct, frozen=True, kw_only=True):
     )
     detail: Annotated[str | None, about("A sentence for people on the reason. It may change.")] = None
     due_ms: Annotated[int | None, about("When it may start, if it waits for a time.", Form(codec=TIME))] = None
-    blocked: Annotated[int, about("Bits of what keeps it from starting, while it is pending.", Form(json=HIDDEN))] = 0
+    blocked: Annotated[int, about("Bits of Blocked, which keep a pending run from starting.", Form(json=HIDDEN))] = 0
     avoids: Annotated[WorkerId | None, about("The worker on which its task has failed before.", Form(json=HIDDEN))] = (
         None
     )

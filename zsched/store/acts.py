@@ -1,4 +1,4 @@
-"""The SQL statements of what callers do with stored jobs: hold, release, run again, change, remove.
+"""The SQL statements of acts of callers on stored jobs: hold, release, run again, change, remove.
 
 As sql.py, for all engines.
 """

@@ -1,4 +1,4 @@
-"""Counters of what ended runs have used, by day (UTC) and owner. A turn gathers them, and writes a row for each owner.
+"""Counters of ended runs and their time, by day (UTC) and owner. A turn gathers them, and writes a row for each owner.
 
 Kept in the same transaction as the ends that they count. Nothing reads runs for them.
 """
