@@ -52,6 +52,8 @@ class Avoidance:
     def end(self, lease_ms: int, now: Now, send: placement.Send) -> None:
         """After ready runs are placed: place the others where there is still room."""
         if self._runs:
+            # What was placed meanwhile has changed which workers take a suspect.
+            self._fitting.clear()
             self._place(list(self._runs), lease_ms, now, send)
 
     def claim_one(self, session: Session, now: Now) -> Claimed | None:
