@@ -89,6 +89,9 @@ SELECT owner_id FROM owners WHERE owner = ?;
 -- ADD_OWNER
 INSERT INTO owners (owner_id, owner) VALUES (?, ?);
 
+-- LIVE_TASKS
+pending + running + unmade > 0;
+
 -- JOB_COLUMNS
 argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, cancel_reason, held_ms, hold_reason, created_ms, updated_ms;
 
@@ -529,10 +532,12 @@ DELETE FROM idempotency WHERE (caller, idem_key) IN (
     RETURNING made_ms;
 
 -- HELD_JOBS
-SELECT job_id, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), status FROM jobs WHERE held_ms IS NOT NULL AND job_id > ? ORDER BY job_id LIMIT ?;
+SELECT job_id, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), status FROM jobs WHERE held_ms IS NOT NULL AND job_id > ? AND pending + running + unmade > 0
+    ORDER BY job_id LIMIT ?;
 
 -- HELD_JOBS_OF
-SELECT job_id, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), status FROM jobs WHERE +owner_id = (SELECT owner_id FROM owners WHERE owner = ?) AND held_ms IS NOT NULL AND job_id > ? ORDER BY job_id LIMIT ?;
+SELECT job_id, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), status FROM jobs WHERE +owner_id = (SELECT owner_id FROM owners WHERE owner = ?) AND held_ms IS NOT NULL AND job_id > ? AND pending + running + unmade > 0
+    ORDER BY job_id LIMIT ?;
 
 -- ENDED_TARGETS
 SELECT job_id, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), status FROM jobs WHERE status = ? AND job_id > ? AND schedule IS NULL ORDER BY job_id LIMIT ?;

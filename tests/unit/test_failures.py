@@ -11,7 +11,7 @@ from zsched.model.spec import JobBody, job_spec
 
 
 def test_failures_have_one_stored_form() -> None:
-    given = [75, "75", "100-120", "7-7", "SIGTERM", "term", "TERM", "timeout", "exit"]
+    given: list[int | str] = [75, "75", "100-120", "7-7", "SIGTERM", "term", "TERM", "timeout", "exit"]
     assert parse_failures(given) == ("75", "100-120", "7", "TERM", "timeout", "exit")
 
 

@@ -30,9 +30,9 @@ def refused(answer: Any, status: int, code: str) -> str:
     return str(answer.json["detail"])
 
 
-def failed(rest: Rest, **fields: object) -> int:
+def failed(rest: Rest) -> int:
     """A job that has failed on a polling worker."""
-    job = rest.submit(**fields)
+    job = rest.submit()
     rest.register("w1")
     assert rest.take("w1")["id"] == job
     rest.report(job, "w1", "running")

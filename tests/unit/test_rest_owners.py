@@ -96,7 +96,7 @@ def test_action_on_a_job_needs_its_owner_or_an_operator(
 ) -> None:
     caller = Holder(rest, *scopes)
     job = {"own": caller, "another token's": Holder(rest)}.get(whose)
-    fields = {} if path.endswith(PLAIN) else {"schedule": "0 0 1 1 *", "run_now": True}
+    fields: dict[str, Any] = {} if path.endswith(PLAIN) else {"schedule": "0 0 1 1 *", "run_now": True}
     number = rest.submit(**fields) if job is None else job.submit(**fields)
     if path.endswith("rerun"):
         assert rest.post(f"/jobs/{number}/cancel").status_code == 200

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.unit.rest import Rest, problem
+from zsched.model.edits import EditBody
 from zsched.model.limits import COMMAND_BYTES_MAX, NAME_CHARS_MAX
 
 NEVER = "0 0 1 1 *"
@@ -178,8 +179,7 @@ def test_the_command_of_an_edit_is_in_no_event(rest: Rest) -> None:
     [
         (
             {},
-            "nothing to change: give at least one of name, command, schedule, tags, deadline, timeout,"
-            " kill_grace, retries, backoff, retry_on, crash_limit",
+            f"nothing to change: give at least one of {', '.join(EditBody.__struct_fields__)}",
             "#",
             "",
         ),

@@ -37,6 +37,7 @@ Exit codes: 0 done; 1 the job is running or has ended, its schedule has ended, o
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 from zsched.client.client import Changes, Client, Job, NotFound
 from zsched.commands import exits, options, recurring, selection, table
@@ -93,7 +94,8 @@ def read_changes(arguments: Mapping[str, options.Value]) -> Changes:
     changes |= _numbers(arguments)
     if not changes:
         options.fail(__doc__, "nothing to change: give a command or an option such as --timeout; --help lists them")
-    return Changes(**changes)  # type: ignore[typeddict-item]  # the names are those of the options
+    # The names of the options are those of the fields.
+    return cast("Changes", changes)
 
 
 def _numbers(arguments: Mapping[str, options.Value]) -> dict[str, object]:

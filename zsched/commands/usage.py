@@ -1,4 +1,4 @@
-"""zsched usage: sum up what the runs of each owner have used.
+"""zsched usage - sum up what the runs of each owner have used.
 
 Usage:
   zsched usage [options]

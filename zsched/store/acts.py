@@ -14,9 +14,12 @@ from zsched.store.mapping import stored_columns
 
 # --- which jobs a call on many of them reads ---
 
-HELD_JOBS: Final = f"SELECT {sql.TARGET} FROM jobs WHERE held_ms IS NOT NULL AND job_id > ? ORDER BY job_id LIMIT ?"
+HELD_JOBS: Final = f"""
+    SELECT {sql.TARGET} FROM jobs WHERE held_ms IS NOT NULL AND job_id > ? AND {sql.LIVE_TASKS}
+    ORDER BY job_id LIMIT ?"""
 HELD_JOBS_OF: Final = f"""
-    SELECT {sql.TARGET} FROM jobs WHERE +{sql.OWNED} AND held_ms IS NOT NULL AND job_id > ? ORDER BY job_id LIMIT ?"""
+    SELECT {sql.TARGET} FROM jobs WHERE +{sql.OWNED} AND held_ms IS NOT NULL AND job_id > ? AND {sql.LIVE_TASKS}
+    ORDER BY job_id LIMIT ?"""
 ENDED_TARGETS: Final = f"""
     SELECT {sql.TARGET} FROM jobs WHERE status = ? AND job_id > ? AND schedule IS NULL ORDER BY job_id LIMIT ?"""
 ENDED_TARGETS_OF: Final = f"""

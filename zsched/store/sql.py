@@ -56,9 +56,9 @@ ADD_OWNER: Final = "INSERT INTO owners (owner_id, owner) VALUES (?, ?)"
 
 # --- jobs ---
 
-_LIVE: Final = "pending + running + unmade > 0"
+LIVE_TASKS: Final = "pending + running + unmade > 0"
 _OWNER: Final = "(SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id)"
-JOB_COLUMNS: Final = columns(Job, owner=_OWNER, live=_LIVE)
+JOB_COLUMNS: Final = columns(Job, owner=_OWNER, live=LIVE_TASKS)
 JOB: Final = f"SELECT {JOB_COLUMNS} FROM jobs WHERE job_id = ?"
 JOBS: Final = f"SELECT {JOB_COLUMNS} FROM jobs WHERE job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?"
 JOBS_BETWEEN: Final = f"SELECT {JOB_COLUMNS} FROM jobs WHERE job_id BETWEEN ? AND ? ORDER BY job_id LIMIT ?"
@@ -89,16 +89,16 @@ TARGETS_BETWEEN: Final = f"SELECT {TARGET} FROM jobs WHERE job_id BETWEEN ? AND 
 RECURRING: Final = f"SELECT {TARGET} FROM jobs WHERE {_RECURS} AND +job_id > ? ORDER BY +job_id LIMIT ?"
 RECURRING_OF: Final = f"""
     SELECT {TARGET} FROM jobs WHERE {OWNED} AND {_RECURS} AND job_id > ? ORDER BY job_id LIMIT ?"""
-LIVE: Final = f"SELECT {TARGET} FROM jobs WHERE status = ? AND job_id > ? AND {_LIVE} ORDER BY job_id LIMIT ?"
+LIVE: Final = f"SELECT {TARGET} FROM jobs WHERE status = ? AND job_id > ? AND {LIVE_TASKS} ORDER BY job_id LIMIT ?"
 LIVE_OF: Final = f"""
-    SELECT {TARGET} FROM jobs WHERE +{OWNED} AND status = ? AND job_id > ? AND {_LIVE} ORDER BY job_id LIMIT ?"""
+    SELECT {TARGET} FROM jobs WHERE +{OWNED} AND status = ? AND job_id > ? AND {LIVE_TASKS} ORDER BY job_id LIMIT ?"""
 STATUS: Final = "SELECT status FROM jobs WHERE job_id = ?"
 STATUSES_BETWEEN: Final = "SELECT job_id, status FROM jobs WHERE job_id BETWEEN ? AND ? ORDER BY job_id"
 UNFINISHED: Final = """
     SELECT job_id FROM jobs WHERE status IN ('pending', 'running') AND schedule IS NULL"""
 UNFINISHED_OF: Final = f"{UNFINISHED} AND +{OWNED}"
 COUNT_LIVE_OF: Final = f"""
-    SELECT count(*) FROM jobs WHERE +{OWNED} AND status IN ('pending', 'running') AND {_LIVE}"""
+    SELECT count(*) FROM jobs WHERE +{OWNED} AND status IN ('pending', 'running') AND {LIVE_TASKS}"""
 # Rows of JobFields and of Policy come after the id.
 ADD_JOB: Final = insert(
     "jobs",
@@ -123,7 +123,7 @@ ADD_TO_TOTALS: Final = "UPDATE totals SET tasks = tasks + ? WHERE status = ?"
 TOTALS: Final = "SELECT status, tasks FROM totals"
 TOTAL_PENDING: Final = "SELECT tasks FROM totals WHERE status = 'pending'"
 DUE_JOBS: Final = f"""
-    SELECT job_id, schedule, next_fire_ms, {_LIVE} FROM jobs
+    SELECT job_id, schedule, next_fire_ms, {LIVE_TASKS} FROM jobs
     WHERE next_fire_ms <= ? ORDER BY next_fire_ms, job_id LIMIT ?"""
 # A recurring job counts only the tasks of its last fire.
 START_FIRE: Final = """

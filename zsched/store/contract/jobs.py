@@ -97,7 +97,10 @@ class Jobs(Protocol):
         """
 
     def held(self, owner: str | None, after: JobId, count: int) -> list[Target]:
-        """Up to `count` held jobs with an id above `after`, oldest first. `owner` None: of all owners."""
+        """Up to `count` held jobs that have not ended, with an id above `after`, oldest first.
+
+        `owner` None: of all owners. Exact after `flush_counters`.
+        """
 
     def ended(self, owner: str | None, status: RunStatus, after: JobId, count: int) -> list[Target]:
         """Up to `count` jobs with a final status, without a schedule, and with an id above `after`, oldest first.
