@@ -1449,6 +1449,49 @@ _REMOVALS: Final = (
         "unit/test_dispatcher_schedules.py::test_an_operator_can_not_change_what_another_owners_job_runs",
         without_call("edits._check", "owners.demand_command"),
     ),
+    # --- holds, reruns, retries and usage ---
+    removal(
+        13,
+        "a run that follows one of a held job is ready",
+        "contract/test_acts.py::test_running_run_of_a_held_job_goes_on_and_what_follows_it_is_held",
+        ("transitions._ADD_SUCCESSOR", "? | (blocked & 8)", "?"),
+    ),
+    removal(
+        13,
+        "a live job runs again",
+        "contract/test_acts.py::test_live_job_does_not_run_again",
+        never("JobsWriter.rerun", "not last or RunStatus(last[0][1]) not in TERMINAL"),
+    ),
+    removal(
+        7,
+        "any failure is tried again",
+        "contract/test_failures.py::test_a_failure_that_is_not_named_ends_its_job",
+        returns("failures.is_retried", "True"),
+    ),
+    removal(
+        15,
+        "one turn offers all retries to other workers",
+        "contract/test_avoidance.py::test_runs_that_avoid_are_offered_oldest_first_up_to_a_number",
+        ("sql.AVOIDING", "LIMIT ?", "LIMIT 9 + ?"),
+    ),
+    removal(
+        24,
+        "a hold leaves no event",
+        "contract/test_acts.py::test_held_job_does_not_start_until_it_is_released",
+        without_call("JobsWriter._hold", "self._ledger.note"),
+    ),
+    removal(
+        24,
+        "usage counts what was undone",
+        "contract/test_usage.py::test_ends_that_are_undone_do_not_count",
+        without_call("Ledger.cut", "self.usage.cut"),
+    ),
+    removal(
+        24,
+        "a job is removed with counters of the turn before",
+        "contract/test_acts.py::test_job_that_this_turn_has_changed_is_not_removed",
+        without_condition("RetentionWriter.remove", "job_id in self._ledger.counting"),
+    ),
     # --- garbage ---
     removal(
         19,

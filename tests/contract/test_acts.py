@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from tests.contract.base import NOW, W1, Base
 from zsched.model.backoff import Backoff
+from zsched.model.edits import JobEdit
 from zsched.model.types import Blocked, JobId, JobSpec, Policy, Reason, RunStatus
 from zsched.store import acts
 
@@ -235,3 +237,56 @@ def test_job_that_runs_again_in_a_turn_is_live_for_the_next_call(base: Base) -> 
 
 def test_held_jobs_are_found_by_their_own_index(base: Base) -> None:
     base.demand_search(acts.HELD_JOBS, (0, 10), "jobs_held (job_id>?)")
+
+
+# --- removal and edits ---
+
+
+def test_job_that_this_turn_has_changed_is_not_removed(base: Base) -> None:
+    job_id = base.submit()
+    base.store.cancel(job_id, "ann", NOW)
+    assert not base.store.retention.remove(job_id, "ann", "", NOW)
+    base.turn()
+    base.store.rerun(job_id, "ann", "", NOW)
+    base.store.cancel(job_id, "ann", NOW)
+    assert not base.store.retention.remove(job_id, "ann", "", NOW)
+    base.turn()
+    assert base.store.retention.remove(job_id, "ann", "tidy", NOW)
+    assert base.store.job(job_id) is None
+    base.by_hand = True
+    base.turn()
+    assert base.rows("SELECT detail FROM events WHERE became = 'purged'") == [(f"1 jobs: {job_id}; tidy",)]
+    assert base.rows("SELECT sum(tasks) FROM totals") == [(0,)]
+
+
+def test_live_and_recurring_jobs_are_not_removed(base: Base) -> None:
+    live, cron = base.submit(), base.recurring(NOW + 60_000)
+    base.store.end_schedule(cron, "ann", NOW)
+    base.turn()
+    assert not base.store.retention.remove(live, "ann", "", NOW)
+    assert not base.store.retention.remove(cron, "ann", "", NOW)
+
+
+def test_edit_writes_what_differs_and_its_pending_run_follows(base: Base) -> None:
+    spec = JobSpec(name="job", command="true", deadline_ms=NOW + 1_000, tags=("a", "b"))
+    job_id, other = base.store.submit([spec, spec], [None] * 2, "ann", NOW)
+    job = base.store.job(job_id)
+    assert job is not None
+    edited = JobEdit(deadline_ms=NOW + 9_000, tags=("b", "c"), retries=2, retry_on=("75",)).applied_to(job)
+    base.store.edit(edited, "ann", "changes", NOW + 1)
+    assert base.store.job(job_id) == replace(edited, updated_ms=NOW + 1)
+    assert base.rows("SELECT job_id, expires_ms FROM runs ORDER BY job_id") == [
+        (job_id, NOW + 9_000),
+        (other, NOW + 1_000),
+    ]
+    assert base.rows("SELECT tag FROM job_tags WHERE tagged_id = ? ORDER BY tag", job_id) == [("b",), ("c",)]
+    assert notes(base, job_id) == [("job_edited", "changes")]
+
+
+def test_edit_after_a_count_is_what_the_claim_hands_out(base: Base) -> None:
+    job_id = base.submit()
+    base.count_ready()
+    job = base.store.job(job_id)
+    assert job is not None
+    base.store.edit(JobEdit(command="false").applied_to(job), "ann", "command", NOW)
+    assert [run.command for run in base.claim()] == ["false"]

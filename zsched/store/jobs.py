@@ -145,7 +145,8 @@ class JobsWriter(Lives):
         for column in changed.keys() & acts.RUN_COLUMNS.keys():
             self._execute(acts.edit_runs(column), (changed[column], job.job_id))
         if "tags" in changed:
-            self._engine.sendmany(sql.DELETE_TAG, [(tag, job.job_id) for tag in before.tags])
+            for tag in before.tags:
+                self._engine.send(sql.DELETE_TAG, (tag, job.job_id), rows=1)
             self._engine.sendmany(sql.ADD_TAG, [(tag, job.job_id) for tag in job.tags])
         event = Note(at_ms=now_ms, actor=actor, became=EventKind.JOB_EDITED, job_id=job.job_id, detail=detail)
         self._ledger.note(event)
