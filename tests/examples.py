@@ -119,6 +119,12 @@ EXAMPLES: Final = (
         "zsched submit --at 2099-01-01T00:00:00Z true",
         {"status": "pending", "run.due_at": "2099-01-01T00:00:00.000Z"},
     ),
+    Example(
+        "hold",
+        {"command": "true", "hold": True},
+        "zsched submit --hold true",
+        {"status": "pending", "why.code": "held"},
+    ),
     Example("delay", {"command": "true", "delay": "1.1s"}, "zsched submit --delay 1.1s true", {LATE: LATER}),
     Example(
         "deadline",
@@ -155,6 +161,12 @@ EXAMPLES: Final = (
         {"command": "exit 3", "retries": 1, "backoff": {"initial": "1.3s"}},
         "zsched submit --retries 1 --backoff 1.3s 'exit 3'",
         {"run.attempt": 2, LATE: LATER},
+    ),
+    Example(
+        "retry_on",
+        {"command": "exit 3", "retries": 2, "retry_on": [75, "100-120", "TERM"]},
+        "zsched submit --retries 2 --retry-on 75,100-120,TERM 'exit 3'",
+        {"status": "failed", "run.attempt": 1, "retry_on": [75, "100-120", "TERM"]},
     ),
     Example(
         "on_lost", {"command": "true", "on_lost": "fail"}, "zsched submit --on-lost fail true", {"on_lost": "fail"}

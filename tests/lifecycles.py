@@ -50,7 +50,7 @@ def rows() -> Iterator[str]:
 def _cells(state: State, move: Move) -> tuple[str, ...]:
     reason = "as reported" if move.reason is GIVEN else f"`{move.reason}`" if move.reason else ""
     conditions = {"it is on that worker": move.fenced, "not started": move.unstarted, "started": move.started}
-    counts = {"attempt": move.attempt, "failure": move.failure, "crash": move.crash}
+    counts = {"attempt": move.attempt, "failure": move.failure, "crash": move.crash, "return": move.back}
     return (
         "" if move.became is state else f"**{move.became}**" if move.final else str(move.became),
         "no event" if move.silent else reason,

@@ -255,9 +255,9 @@ _REMOVALS: Final = (
         "an answer is read by its caller's thread, after the commit",
         "unit/test_rest_answers.py::test_changes_of_a_job_are_answered_with_the_job",
         (
-            "JobCancel.on_post",
-            "        _answer_state(resp, self._context.inbox.call(Cancel(number, caller(req))))\n",
-            "        self._context.inbox.call(Cancel(number, caller(req)))\n        _answer_state(resp, JobItem(self._context)._state(_found(self._context.reader.job(number))))\n",
+            "JobAct.on_post",
+            "        answer_state(resp, self._context.inbox.call(self._act(job_id(job), caller(req), why)))\n",
+            "        self._context.inbox.call(self._act(job_id(job), caller(req), why))\n        from zsched.api.jobs import JobItem\n        found = self._context.reader.job(job_id(job))\n        assert found is not None\n        answer_state(resp, JobItem(self._context)._state(found))\n",
         ),
     ),
     removal(
@@ -1477,7 +1477,7 @@ _REMOVALS: Final = (
         17,
         "an edit sets the next fire of a paused job",
         "unit/test_dispatcher_schedules.py::test_a_changed_schedule_of_a_paused_job_fires_only_after_its_resume",
-        without_condition("recurrence._edit", "job.paused_ms is None"),
+        without_condition("edits.on_edit", "job.paused_ms is None"),
     ),
     removal(
         13,
@@ -1501,7 +1501,50 @@ _REMOVALS: Final = (
         25,
         "an operator changes what another owner's job runs",
         "unit/test_dispatcher_schedules.py::test_an_operator_can_not_change_what_another_owners_job_runs",
-        without_call("recurrence._edit", "owners.demand_command"),
+        without_call("edits._check", "owners.demand_command"),
+    ),
+    # --- holds, reruns, retries and usage ---
+    removal(
+        13,
+        "a run that follows one of a held job is ready",
+        "contract/test_acts.py::test_running_run_of_a_held_job_goes_on_and_what_follows_it_is_held",
+        ("transitions._ADD_SUCCESSOR", "? | (blocked & 8)", "?"),
+    ),
+    removal(
+        13,
+        "a live job runs again",
+        "contract/test_acts.py::test_live_job_does_not_run_again",
+        never("JobsWriter.rerun", "not last or RunStatus(last[0][1]) not in TERMINAL"),
+    ),
+    removal(
+        7,
+        "any failure is tried again",
+        "contract/test_failures.py::test_a_failure_that_is_not_named_ends_its_job",
+        returns("failures.is_retried", "True"),
+    ),
+    removal(
+        15,
+        "one turn offers all retries to other workers",
+        "contract/test_avoidance.py::test_runs_that_avoid_are_offered_oldest_first_up_to_a_number",
+        ("sql.AVOIDING", "LIMIT ?", "LIMIT 9 + ?"),
+    ),
+    removal(
+        24,
+        "a hold leaves no event",
+        "contract/test_acts.py::test_held_job_does_not_start_until_it_is_released",
+        without_call("JobsWriter._hold", "self._ledger.note"),
+    ),
+    removal(
+        24,
+        "usage counts what was undone",
+        "contract/test_usage.py::test_ends_that_are_undone_do_not_count",
+        without_call("Ledger.cut", "self.usage.cut"),
+    ),
+    removal(
+        24,
+        "a job is removed with counters of the turn before",
+        "contract/test_acts.py::test_job_that_this_turn_has_changed_is_not_removed",
+        without_condition("RetentionWriter.remove", "job_id in self._ledger.counting"),
     ),
     # --- garbage ---
     removal(
@@ -2011,7 +2054,7 @@ _REMOVALS: Final = (
         "contract/test_claim.py::test_claim_is_two_statements_however_many_runs",
         (
             "ClaimsWriter._claimable",
-            "            return [_claimed(row, probation, lease_ms) for row in self._execute(statement, chosen)], []\n",
+            "            return [_claimed(row, probation, wanted.lease_ms) for row in self._execute(statement, chosen)], []\n",
             "            raise ValueError\n",
         ),
     ),

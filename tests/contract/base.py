@@ -45,7 +45,7 @@ Trace = Callable[[], AbstractContextManager[list[str]]]
 REPLACED = """
     SELECT (SELECT max(before.run_id) FROM runs before
             WHERE before.job_id = runs.job_id AND before.task = runs.task AND before.run_id < runs.run_id)
-    FROM events JOIN runs ON run_id = run_first WHERE was IS NULL AND events.reason IN ('requeued', 'retry')"""
+    FROM events JOIN runs ON run_id = run_first WHERE was IS NULL AND events.reason IN ('requeued', 'retry', 'rerun')"""
 
 NOW = 1_700_000_000_000
 LOWEST = -(2**31)
@@ -137,11 +137,19 @@ class Base:
         now_ms: int = NOW,
         ends: bool = False,
     ) -> list[Claimed]:
-        """Claim from the best demand; nothing when none is ready."""
+        """Claim from the best demand, as if there were no other worker; nothing when none is ready."""
         ready = self.store.ready(NOW)
+        if not ready:
+            self.stop_avoiding()
+            ready = self.store.ready(NOW)
         if not ready:
             return []
         return self.claim_of(ready[0].demand_id, worker_id, count, floor=floor, n=n, now_ms=now_ms, ends=ends)
+
+    def stop_avoiding(self) -> None:
+        """Retries take any worker."""
+        self.store.next_due_ms()
+        self.store.stop_avoiding([run.ready.run_id for run in self.store.avoiding(1_000)])
 
     def count_ready(self, most: int = 64) -> int:
         """Count the runs of the best demand, as the placement does. PostgreSQL reads them ahead of their claims."""

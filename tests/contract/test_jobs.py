@@ -117,8 +117,8 @@ def test_a_job_row_is_written_once_a_turn_with_the_turns_time(base: Base) -> Non
     job = base.store.job(job_id)
     assert job is not None
     assert job.updated_ms == NOW + 7
-    # One job row, two totals and two events.
-    assert base.store.rows_changed - before == 5
+    # One job row, two totals, one row of usage and two events.
+    assert base.store.rows_changed - before == 6
 
 
 # --- cancel ---

@@ -23,25 +23,25 @@ S, C = State, Cause
 
 class Row(NamedTuple):
     """What a cause does to a run: the new state and reason, the reason of its event ("": the same; "-": no event), the
-    reason of its successor's event, and what that counts: attempts, crashes, failures.
+    reason of its successor's event, and what that counts: attempts, crashes, failures, returns.
     """
 
     became: State
     reason: str | None
     event: str = ""
     successor: str = ""
-    counts: tuple[int, int, int] = (0, 0, 0)
+    counts: tuple[int, int, int, int] = (0, 0, 0, 0)
 
 
 # Of a run that is running and, where that is possible, has started.
 ENDS = {
     C.SUCCEED: Row(S.SUCCESS, "exit"),
-    C.FAIL: Row(S.FAILED, "exit", "", "retry", (1, 0, 1)),
-    C.LAPSE: Row(S.FAILED, "lease_stop", "", "requeued", (1, 0, 0)),
+    C.FAIL: Row(S.FAILED, "exit", "", "retry", (1, 0, 1, 0)),
+    C.LAPSE: Row(S.FAILED, "lease_stop", "", "requeued", (1, 0, 0, 0)),
     C.REFUSE: Row(S.FAILED, "cwd_missing"),
 }
 CANCELLED = Row(S.CANCELLED, "cancelled")
-CRASHED = Row(S.CANCELLED, "cancelled", "", "", (0, 1, 0))
+CRASHED = Row(S.CANCELLED, "cancelled", "", "", (0, 1, 0, 0))
 UNKILLABLE = Row(S.FAILED, "unkillable")
 EXPECTED = {
     S.PENDING: {
@@ -57,12 +57,12 @@ EXPECTED = {
         C.OUTLIVE: Row(S.RUNNING, None, "-"),
         C.CANCEL: Row(S.CANCELLING, None, "cancel"),
         C.HANG: Row(S.STUCK, None, "stuck"),
-        C.RETURN: Row(S.PENDING, "returned"),
-        C.BOUNCE: Row(S.PENDING, "undelivered"),
-        C.LOSE: Row(S.FAILED, "worker_lost", "", "requeued", (1, 0, 0)),
-        C.CRASH: Row(S.FAILED, "worker_lost", "", "requeued", (1, 1, 0)),
-        C.LAST_CRASH: Row(S.FAILED, "crash_limit", "", "", (0, 1, 0)),
-        C.OVERDUE: Row(S.FAILED, "timeout", "", "retry", (1, 0, 1)),
+        C.RETURN: Row(S.PENDING, "returned", counts=(0, 0, 0, 1)),
+        C.BOUNCE: Row(S.PENDING, "undelivered", counts=(0, 0, 0, 1)),
+        C.LOSE: Row(S.FAILED, "worker_lost", "", "requeued", (1, 0, 0, 0)),
+        C.CRASH: Row(S.FAILED, "worker_lost", "", "requeued", (1, 1, 0, 0)),
+        C.LAST_CRASH: Row(S.FAILED, "crash_limit", "", "", (0, 1, 0, 0)),
+        C.OVERDUE: Row(S.FAILED, "timeout", "", "retry", (1, 0, 1, 0)),
         C.QUARANTINE: Row(S.FAILED, "quarantined"),
     },
     S.STUCK: {
@@ -71,8 +71,8 @@ EXPECTED = {
         C.OUTLIVE: Row(S.STUCK, None, "-"),
         C.CANCEL: Row(S.CANCELLING, None, "cancel"),
         C.LOSE: UNKILLABLE,
-        C.CRASH: UNKILLABLE._replace(counts=(0, 1, 0)),
-        C.LAST_CRASH: UNKILLABLE._replace(counts=(0, 1, 0)),
+        C.CRASH: UNKILLABLE._replace(counts=(0, 1, 0, 0)),
+        C.LAST_CRASH: UNKILLABLE._replace(counts=(0, 1, 0, 0)),
         C.OVERDUE: Row(S.FAILED, "timeout"),
     },
     S.CANCELLING: {
@@ -89,7 +89,7 @@ EXPECTED = {
     S.FAILED: {},
     S.CANCELLED: {},
 }
-MADE = {C.SUBMIT: None, C.FIRE: "fire", C.REQUEUE: "requeued", C.RETRY: "retry"}
+MADE = {C.SUBMIT: None, C.FIRE: "fire", C.REQUEUE: "requeued", C.RETRY: "retry", C.RERUN: "rerun"}
 
 FINAL = (S.SUCCESS, S.FAILED, S.CANCELLED)
 # Only the worker that has the run may say this.
@@ -233,7 +233,7 @@ def test_each_row_of_the_table_is_what_its_verb_does(base: Base, state: State, c
     assert [reason for _, _, reason in events_of(base, last.run_id)] == [expected.successor] if followed else True
     assert followed == bool(expected.successor)
     counts = (last.attempt - before.attempt, after.crashes - before.crashes, last.failures - before.failures)
-    assert counts == expected.counts
+    assert (*counts, last.returns - before.returns) == expected.counts
     if followed:
         assert last.crashes == after.crashes
     assert (after.finished_ms is not None) == (expected.became in FINAL)
@@ -275,9 +275,15 @@ def test_new_runs_are_pending_and_say_what_made_them(base: Base) -> None:
     (first,) = [run.run_id for run in base.claim(count=1)]
     base.finish(first, status=RunStatus.FAILED)
     retried = base.last_run(job_id).run_id
+    base.stop_avoiding()
     base.claim()
     base.fail_lost(retried)
     made = {C.SUBMIT: first, C.FIRE: fired, C.RETRY: retried, C.REQUEUE: base.last_run(job_id).run_id}
+    cancelled = base.submit()
+    base.store.cancel(cancelled, "ann", NOW)
+    again = base.store.rerun(cancelled, "ann", "", NOW)
+    assert again is not None
+    made[C.RERUN] = again
     assert {cause: events_of(base, run_id)[0] for cause, run_id in made.items()} == {
         cause: (None, "pending", reason) for cause, reason in MADE.items()
     }

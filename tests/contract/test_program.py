@@ -8,8 +8,8 @@ import pytest
 from msgspec.structs import replace
 
 from tests.contract.base import NOW, W1, Base
+from zsched.model.edits import JobEdit
 from zsched.model.limits import STDIN_BYTES_MAX
-from zsched.model.spec import JobEdit
 from zsched.model.types import JobId, JobSpec, Policy, RunStatus
 
 WHOLE = JobSpec(

@@ -1,5 +1,5 @@
 -- MOVED
-run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
+run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
 
 -- IDENTITY
 SELECT db FROM identity;
@@ -83,34 +83,26 @@ INSERT INTO demands (demand_id, wish) VALUES (?, ?);
 -- DEMAND
 SELECT wish FROM demands WHERE demand_id = ?;
 
--- LIVE_DEMANDS
-SELECT demand_id, wish, pending, running FROM demands WHERE pending + running > 0;
-
--- COUNT_DEMAND
-UPDATE demands SET pending = pending + ?, running = running + ? WHERE demand_id = ?;
-
--- LIVE_TASKS
-SELECT wish, pending, running FROM demands WHERE pending + running > 0
-    UNION ALL SELECT NULL, (SELECT tasks FROM totals WHERE status = 'pending'),
-        (SELECT tasks FROM totals WHERE status = 'running');
-
 -- FIND_OWNER
 SELECT owner_id FROM owners WHERE owner = ?;
 
 -- ADD_OWNER
 INSERT INTO owners (owner_id, owner) VALUES (?, ?);
 
+-- LIVE_TASKS
+pending + running + unmade > 0;
+
 -- JOB_COLUMNS
-argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, priority, queue, limits, unique_key, timeout_ms, grace_ms, early_signal, retries, backoff, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, created_ms, updated_ms;
+argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, cancel_reason, held_ms, hold_reason, created_ms, updated_ms;
 
 -- JOB
-SELECT argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, priority, queue, limits, unique_key, timeout_ms, grace_ms, early_signal, retries, backoff, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, created_ms, updated_ms FROM jobs WHERE job_id = ?;
+SELECT argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, cancel_reason, held_ms, hold_reason, created_ms, updated_ms FROM jobs WHERE job_id = ?;
 
 -- JOBS
-SELECT argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, priority, queue, limits, unique_key, timeout_ms, grace_ms, early_signal, retries, backoff, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, created_ms, updated_ms FROM jobs WHERE job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?;
+SELECT argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, cancel_reason, held_ms, hold_reason, created_ms, updated_ms FROM jobs WHERE job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?;
 
 -- JOBS_BETWEEN
-SELECT argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, priority, queue, limits, unique_key, timeout_ms, grace_ms, early_signal, retries, backoff, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, created_ms, updated_ms FROM jobs WHERE job_id BETWEEN ? AND ? ORDER BY job_id LIMIT ?;
+SELECT argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, cancel_reason, held_ms, hold_reason, created_ms, updated_ms FROM jobs WHERE job_id BETWEEN ? AND ? ORDER BY job_id LIMIT ?;
 
 -- LAST_JOB
 SELECT coalesce(max(job_id), 0) FROM jobs;
@@ -122,16 +114,16 @@ SELECT job_id, created_ms FROM jobs WHERE job_id >= ? ORDER BY job_id LIMIT 1;
 SELECT count(*) FROM jobs WHERE job_id BETWEEN ? AND ?;
 
 -- JOBS_BY_STATUS
-SELECT argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, priority, queue, limits, unique_key, timeout_ms, grace_ms, early_signal, retries, backoff, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, created_ms, updated_ms FROM jobs WHERE status = ? AND job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?;
+SELECT argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, cancel_reason, held_ms, hold_reason, created_ms, updated_ms FROM jobs WHERE status = ? AND job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?;
 
 -- OWNED
 owner_id = (SELECT owner_id FROM owners WHERE owner = ?);
 
 -- JOBS_BY_OWNER
-SELECT argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, priority, queue, limits, unique_key, timeout_ms, grace_ms, early_signal, retries, backoff, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, created_ms, updated_ms FROM jobs WHERE owner_id = (SELECT owner_id FROM owners WHERE owner = ?) AND job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?;
+SELECT argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, cancel_reason, held_ms, hold_reason, created_ms, updated_ms FROM jobs WHERE owner_id = (SELECT owner_id FROM owners WHERE owner = ?) AND job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?;
 
 -- JOBS_BY_OWNER_AND_STATUS
-SELECT argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, priority, queue, limits, unique_key, timeout_ms, grace_ms, early_signal, retries, backoff, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, created_ms, updated_ms FROM jobs WHERE +owner_id = (SELECT owner_id FROM owners WHERE owner = ?) AND status = ? AND job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?;
+SELECT argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, cancel_reason, held_ms, hold_reason, created_ms, updated_ms FROM jobs WHERE +owner_id = (SELECT owner_id FROM owners WHERE owner = ?) AND status = ? AND job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?;
 
 -- COUNT_METERED
 SELECT count(*) FROM (
@@ -139,6 +131,9 @@ SELECT count(*) FROM (
 
 -- COUNT_RECURRING_OF
 SELECT count(*) FROM (SELECT 1 FROM jobs WHERE owner_id = (SELECT owner_id FROM owners WHERE owner = ?) AND schedule IS NOT NULL AND ended_ms IS NULL LIMIT ?) AS found;
+
+-- TARGET
+job_id, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), status;
 
 -- TARGETS_BETWEEN
 SELECT job_id, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), status FROM jobs WHERE job_id BETWEEN ? AND ? ORDER BY job_id LIMIT ?;
@@ -171,23 +166,13 @@ SELECT job_id FROM jobs WHERE status IN ('pending', 'running') AND schedule IS N
 SELECT count(*) FROM jobs WHERE +owner_id = (SELECT owner_id FROM owners WHERE owner = ?) AND status IN ('pending', 'running') AND pending + running + unmade > 0;
 
 -- ADD_JOB
-INSERT INTO jobs (job_id, argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, priority, queue, limits, unique_key, timeout_ms, grace_ms, early_signal, retries, backoff, on_lost, on_disconnect, crash_limit, demand_id, next_fire_ms, created_ms, updated_ms, owner_id, metered, stdin_bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+INSERT INTO jobs (job_id, argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, demand_id, next_fire_ms, created_ms, updated_ms, owner_id, metered, stdin_bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- ADD_INPUT
 INSERT INTO inputs (job_id, content) VALUES (?, ?);
 
 -- INPUT
 SELECT content FROM inputs WHERE job_id = ?;
-
--- FIND_UNIQUE
-SELECT holder_id FROM unique_jobs WHERE unique_key = ?;
-
--- HOLD_UNIQUE
-INSERT INTO unique_jobs (unique_key, holder_id) VALUES (?, ?)
-    ON CONFLICT (unique_key) DO UPDATE SET holder_id = excluded.holder_id;
-
--- FREE_UNIQUE
-DELETE FROM unique_jobs WHERE unique_key = ? AND holder_id = ?;
 
 -- ADD_TAG
 INSERT INTO job_tags (tag, tagged_id) VALUES (?, ?);
@@ -198,10 +183,10 @@ UPDATE jobs SET pending = pending + ?, running = running + ?, success = success 
 
 -- COUNT_ENDED
 UPDATE jobs SET pending = pending + ?, running = running + ?, success = success + ?, failed = failed + ?,
-        cancelled = cancelled + ?, updated_ms = ? WHERE job_id = ? RETURNING job_id, pending + running + unmade;
+        cancelled = cancelled + ?, updated_ms = ? WHERE job_id = ? RETURNING job_id, pending + running + unmade, owner_id;
 
 -- MARK_JOB_CANCELLED
-UPDATE jobs SET cancel_by = ?, cancel_ms = ?,
+UPDATE jobs SET cancel_by = ?, cancel_ms = ?, cancel_reason = ?,
         updated_ms = ? WHERE job_id = ? AND cancel_ms IS NULL AND schedule IS NULL;
 
 -- ADD_TO_TOTALS
@@ -237,10 +222,6 @@ UPDATE jobs SET paused_ms = NULL, next_fire_ms = ?, updated_ms = ?
 UPDATE jobs SET ended_ms = ?, paused_ms = NULL, next_fire_ms = NULL, updated_ms = ?
     WHERE job_id = ? AND schedule IS NOT NULL AND ended_ms IS NULL RETURNING job_id;
 
--- EDIT_JOB
-UPDATE jobs SET name = ?, command = ?, argv = ?, schedule = ?, timeout_ms = ?, next_fire_ms = ?, updated_ms = ?
-    WHERE job_id = ?;
-
 -- LAST_FIRE_LIVES
 SELECT status IN ('pending', 'running') FROM runs WHERE job_id = ? ORDER BY run_id DESC LIMIT 1;
 
@@ -248,7 +229,7 @@ SELECT status IN ('pending', 'running') FROM runs WHERE job_id = ? ORDER BY run_
 SELECT at_ms FROM events ORDER BY event_id DESC LIMIT 1;
 
 -- NEXT_DUE
-SELECT min(at_ms) FROM (
+SELECT min(at_ms), EXISTS (SELECT 1 FROM runs WHERE status = 'pending' AND blocked = 16) FROM (
         SELECT (SELECT next_fire_ms FROM jobs WHERE next_fire_ms IS NOT NULL ORDER BY next_fire_ms LIMIT 1) AS at_ms
         UNION ALL SELECT (
             SELECT due_ms FROM runs WHERE status = 'pending' AND due_ms IS NOT NULL ORDER BY due_ms LIMIT 1)
@@ -259,19 +240,19 @@ SELECT min(at_ms) FROM (
         ) AS due;
 
 -- RUN
-SELECT run_id, job_id, task, attempt, worker_id, status, reason, detail, due_ms, exit_code, signal, crashes, failures, probation, claimed_ms, started_ms, finished_ms, cancel_ms, created_ms FROM runs WHERE run_id = ?;
+SELECT run_id, job_id, task, attempt, worker_id, status, reason, detail, due_ms, blocked, avoids, exit_code, signal, crashes, failures, returns, probation, claimed_ms, started_ms, finished_ms, cancel_ms, created_ms FROM runs WHERE run_id = ?;
 
 -- RUNS_OF_JOB
-SELECT run_id, job_id, task, attempt, worker_id, status, reason, detail, due_ms, exit_code, signal, crashes, failures, probation, claimed_ms, started_ms, finished_ms, cancel_ms, created_ms FROM runs WHERE job_id = ? AND run_id < ? ORDER BY run_id DESC LIMIT ?;
+SELECT run_id, job_id, task, attempt, worker_id, status, reason, detail, due_ms, blocked, avoids, exit_code, signal, crashes, failures, returns, probation, claimed_ms, started_ms, finished_ms, cancel_ms, created_ms FROM runs WHERE job_id = ? AND run_id < ? ORDER BY run_id DESC LIMIT ?;
 
 -- FIRST_RUN
 SELECT run_id FROM runs WHERE job_id = ? ORDER BY run_id LIMIT 1;
 
 -- LIVE_ON_WORKER
-SELECT run_id, job_id, task, attempt, worker_id, status, reason, detail, due_ms, exit_code, signal, crashes, failures, probation, claimed_ms, started_ms, finished_ms, cancel_ms, created_ms FROM runs WHERE worker_id = ? AND status = 'running' AND job_id = ? ORDER BY run_id DESC LIMIT 2;
+SELECT run_id, job_id, task, attempt, worker_id, status, reason, detail, due_ms, blocked, avoids, exit_code, signal, crashes, failures, returns, probation, claimed_ms, started_ms, finished_ms, cancel_ms, created_ms FROM runs WHERE worker_id = ? AND status = 'running' AND job_id = ? ORDER BY run_id DESC LIMIT 2;
 
 -- LAST_ON_WORKER
-SELECT run_id, job_id, task, attempt, worker_id, status, reason, detail, due_ms, exit_code, signal, crashes, failures, probation, claimed_ms, started_ms, finished_ms, cancel_ms, created_ms FROM (SELECT * FROM runs WHERE job_id = ? ORDER BY run_id DESC LIMIT 100) AS latest
+SELECT run_id, job_id, task, attempt, worker_id, status, reason, detail, due_ms, blocked, avoids, exit_code, signal, crashes, failures, returns, probation, claimed_ms, started_ms, finished_ms, cancel_ms, created_ms FROM (SELECT * FROM runs WHERE job_id = ? ORDER BY run_id DESC LIMIT 100) AS latest
     WHERE worker_id = ? ORDER BY run_id DESC LIMIT 1;
 
 -- READY
@@ -287,32 +268,9 @@ WITH RECURSIVE waiting (demand_id) AS (
         FROM waiting WHERE waiting.demand_id IS NOT NULL)
     ORDER BY priority DESC, run_id;
 
--- READY_LIMITED
-WITH RECURSIVE waiting (demand_id) AS (
-        SELECT (SELECT demand_id FROM runs WHERE status = 'pending' AND blocked = 4 ORDER BY demand_id LIMIT 1)
-        UNION ALL
-        SELECT (SELECT demand_id FROM runs WHERE status = 'pending' AND blocked = 4 AND demand_id > waiting.demand_id
-                ORDER BY demand_id LIMIT 1)
-        FROM waiting WHERE waiting.demand_id IS NOT NULL)
-    SELECT run_id, demand_id, priority FROM runs WHERE run_id IN (
-        SELECT (SELECT run_id FROM runs WHERE status = 'pending' AND blocked = 4 AND demand_id = waiting.demand_id
-                ORDER BY priority DESC, run_id LIMIT 1)
-        FROM waiting WHERE waiting.demand_id IS NOT NULL)
-    ORDER BY priority DESC, run_id;
-
--- READY_OF
-SELECT run_id, priority FROM runs WHERE status = 'pending' AND blocked = 0 AND demand_id = ? ORDER BY priority DESC, run_id LIMIT 1;
-
--- READY_LIMITED_OF
-SELECT run_id, priority FROM runs WHERE status = 'pending' AND blocked = 4 AND demand_id = ? ORDER BY priority DESC, run_id LIMIT 1;
-
 -- READY_COUNT
 SELECT count(*) FROM (
         SELECT 1 FROM runs WHERE status = 'pending' AND blocked = 0 AND demand_id = ? LIMIT ?) AS found;
-
--- READY_LIMITED_COUNT
-SELECT count(*) FROM (
-        SELECT 1 FROM runs WHERE status = 'pending' AND blocked = 4 AND demand_id = ? LIMIT ?) AS found;
 
 -- CLAIMED
 run_id IN (SELECT r.run_id FROM runs r WHERE r.status = 'pending' AND r.blocked = 0 AND r.demand_id = ?
@@ -322,20 +280,10 @@ run_id IN (SELECT r.run_id FROM runs r WHERE r.status = 'pending' AND r.blocked 
 SELECT run_id FROM runs r WHERE r.status = 'pending' AND r.blocked = 0 AND r.demand_id = ?
         AND r.priority >= ? ORDER BY r.priority DESC, r.run_id LIMIT ?;
 
--- CLAIMABLE_LIMITED_IDS
-SELECT run_id FROM runs r WHERE r.status = 'pending' AND r.blocked = 4 AND r.demand_id = ?
-        AND r.priority >= ? ORDER BY r.priority DESC, r.run_id LIMIT ?;
-
 -- CLAIMABLE
 SELECT j.argv, j.cwd, j.umask, j.cwd_hint, j.umask_hint, j.run_as, j.env, j.secret_env, j.name, j.command, j.timeout_ms, j.grace_ms, j.early_signal, j.created_ms, j.updated_ms, r.run_id, r.job_id, r.task, r.attempt,
         r.expires_ms
     FROM runs r LEFT JOIN jobs j ON j.job_id = r.job_id WHERE r.status = 'pending' AND r.blocked = 0 AND r.demand_id = ?
-        AND r.priority >= ? ORDER BY r.priority DESC, r.run_id LIMIT ?;
-
--- CLAIMABLE_LIMITED
-SELECT j.argv, j.cwd, j.umask, j.cwd_hint, j.umask_hint, j.run_as, j.env, j.secret_env, j.name, j.command, j.timeout_ms, j.grace_ms, j.early_signal, j.created_ms, j.updated_ms, r.run_id, r.job_id, r.task, r.attempt,
-        r.expires_ms
-    FROM runs r LEFT JOIN jobs j ON j.job_id = r.job_id WHERE r.status = 'pending' AND r.blocked = 4 AND r.demand_id = ?
         AND r.priority >= ? ORDER BY r.priority DESC, r.run_id LIMIT ?;
 
 -- CLAIMABLE_AHEAD
@@ -349,8 +297,13 @@ SELECT j.argv, j.cwd, j.umask, j.cwd_hint, j.umask_hint, j.run_as, j.env, j.secr
         r.expires_ms
     FROM runs r LEFT JOIN jobs j ON j.job_id = r.job_id WHERE r.run_id = ?;
 
+-- ORDER_AVOIDING
+SELECT j.argv, j.cwd, j.umask, j.cwd_hint, j.umask_hint, j.run_as, j.env, j.secret_env, j.name, j.command, j.timeout_ms, j.grace_ms, j.early_signal, j.created_ms, j.updated_ms, r.run_id, r.job_id, r.task, r.attempt,
+        r.expires_ms
+    FROM runs r LEFT JOIN jobs j ON j.job_id = r.job_id WHERE r.run_id = ? AND r.status = 'pending' AND r.blocked = 16;
+
 -- REPORTED
-SELECT run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id, status, started_ms FROM runs WHERE run_id IN (VALUES (?));
+SELECT run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, status, started_ms FROM runs WHERE run_id IN (VALUES (?));
 
 -- LOAD
 SELECT count(*), count(nullif(probation, 0)), coalesce(min(nullif(probation, 0)), 0), coalesce(max(lease_ms), 0)
@@ -366,7 +319,7 @@ SELECT run_id, job_id, handed_n, claimed_ms, started_ms, probation, cancel_ms IS
 UPDATE runs SET handed_n = 0 WHERE worker_id = ? AND status = 'running' AND handed_n > 0;
 
 -- SHIFT_DUE
-UPDATE runs SET due_ms = due_ms + ? WHERE status = 'pending' AND due_ms IS NOT NULL AND blocked & 2 <> 0;
+UPDATE runs SET due_ms = due_ms + ? WHERE status = 'pending' AND due_ms IS NOT NULL AND blocked & 18 <> 0;
 
 -- SHIFT_ENDS
 UPDATE runs SET ends_ms = ends_ms + ? WHERE status = 'running' AND ends_ms IS NOT NULL;
@@ -375,14 +328,24 @@ UPDATE runs SET ends_ms = ends_ms + ? WHERE status = 'running' AND ends_ms IS NO
 SELECT r.crashes, j.crash_limit FROM runs r JOIN jobs j ON j.job_id = r.job_id WHERE r.run_id = ?;
 
 -- ENDED_RUNS
-SELECT r.run_id, r.job_id, r.task, r.failures, r.demand_id, j.retries, j.backoff
+SELECT r.run_id, r.job_id, r.task, r.failures, r.demand_id, j.owner_id, j.retries, j.backoff, j.retry_on,
+        r.worker_id, r.reason, r.exit_code, r.signal
     FROM runs r JOIN jobs j ON j.job_id = r.job_id WHERE r.run_id IN (VALUES (?)) ORDER BY r.run_id;
 
 -- RELEASE_DUE
-UPDATE runs SET blocked = blocked & ~66, due_ms = NULL WHERE run_id IN (
-        SELECT r.run_id FROM runs r WHERE r.status = 'pending' AND r.due_ms <= ? AND r.blocked & 66 <> 0
+UPDATE runs SET blocked = CASE WHEN blocked & 66 <> 0 THEN blocked & ~66 ELSE blocked & ~16 END,
+        due_ms = CASE WHEN blocked & 66 <> 0 AND blocked & 16 <> 0 THEN CAST(? AS BIGINT) END
+    WHERE run_id IN (
+        SELECT r.run_id FROM runs r WHERE r.status = 'pending' AND r.due_ms <= ? AND r.blocked & 82 <> 0
         ORDER BY r.due_ms LIMIT ?)
     RETURNING run_id;
+
+-- AVOIDING
+SELECT run_id, demand_id, priority, avoids FROM runs WHERE status = 'pending' AND blocked = 16
+    ORDER BY run_id LIMIT ?;
+
+-- STOP_AVOIDING
+UPDATE runs SET blocked = blocked & ~16, due_ms = NULL WHERE run_id IN (VALUES (?));
 
 -- ADD_OUTPUT
 INSERT INTO outputs (run_id, form, stdout_head, stdout_tail, stdout_total, stderr_head, stderr_tail, stderr_total)
@@ -393,19 +356,19 @@ SELECT form, stdout_head, stdout_tail, stdout_total, stderr_head, stderr_tail,
         stderr_total FROM outputs WHERE run_id = ?;
 
 -- WORKER
-SELECT worker_id, status, kind, slots, host, incarnation, boot_id, lock_device, lock_inode, agent, can, labels, queues, leaving_ms, last_seen_ms, registered_ms FROM workers WHERE worker_id = ?;
+SELECT worker_id, status, kind, slots, host, incarnation, boot_id, lock_device, lock_inode, agent, can, labels, leaving_ms, last_seen_ms, registered_ms FROM workers WHERE worker_id = ?;
 
 -- WORKERS
-SELECT worker_id, status, kind, slots, host, incarnation, boot_id, lock_device, lock_inode, agent, can, labels, queues, leaving_ms, last_seen_ms, registered_ms FROM workers WHERE worker_id > ? ORDER BY worker_id;
+SELECT worker_id, status, kind, slots, host, incarnation, boot_id, lock_device, lock_inode, agent, can, labels, leaving_ms, last_seen_ms, registered_ms FROM workers WHERE worker_id > ? ORDER BY worker_id;
 
 -- WORKERS_BY_STATUS
 SELECT status, count(*) FROM workers GROUP BY status;
 
 -- ACTIVE_WORKERS
-SELECT worker_id, status, kind, slots, host, incarnation, boot_id, lock_device, lock_inode, agent, can, labels, queues, leaving_ms, last_seen_ms, registered_ms FROM workers WHERE status = 'active' ORDER BY worker_id;
+SELECT worker_id, status, kind, slots, host, incarnation, boot_id, lock_device, lock_inode, agent, can, labels, leaving_ms, last_seen_ms, registered_ms FROM workers WHERE status = 'active' ORDER BY worker_id;
 
 -- REGISTER
-INSERT INTO workers (worker_id, status, kind, slots, host, incarnation, boot_id, lock_device, lock_inode, agent, can, labels, queues, leaving_ms, last_seen_ms, registered_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (worker_id) DO UPDATE SET status = excluded.status, kind = excluded.kind, slots = excluded.slots, host = excluded.host, incarnation = excluded.incarnation, boot_id = excluded.boot_id, lock_device = excluded.lock_device, lock_inode = excluded.lock_inode, agent = excluded.agent, can = excluded.can, labels = excluded.labels, queues = excluded.queues, leaving_ms = excluded.leaving_ms, last_seen_ms = excluded.last_seen_ms RETURNING worker_id, status, kind, slots, host, incarnation, boot_id, lock_device, lock_inode, agent, can, labels, queues, leaving_ms, last_seen_ms, registered_ms;
+INSERT INTO workers (worker_id, status, kind, slots, host, incarnation, boot_id, lock_device, lock_inode, agent, can, labels, leaving_ms, last_seen_ms, registered_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (worker_id) DO UPDATE SET status = excluded.status, kind = excluded.kind, slots = excluded.slots, host = excluded.host, incarnation = excluded.incarnation, boot_id = excluded.boot_id, lock_device = excluded.lock_device, lock_inode = excluded.lock_inode, agent = excluded.agent, can = excluded.can, labels = excluded.labels, leaving_ms = excluded.leaving_ms, last_seen_ms = excluded.last_seen_ms RETURNING worker_id, status, kind, slots, host, incarnation, boot_id, lock_device, lock_inode, agent, can, labels, leaving_ms, last_seen_ms, registered_ms;
 
 -- WORKER_STATUS
 SELECT status FROM workers WHERE worker_id = ?;
@@ -527,7 +490,7 @@ SELECT coalesce(sum(running), 0), count(DISTINCT worker_id) FROM foreign_runs
     WHERE running > 0 AND decision IS NULL;
 
 -- ENDED_JOBS
-SELECT job_id, created_ms, updated_ms, success, failed, cancelled, tags, schedule IS NOT NULL, unique_key FROM jobs
+SELECT job_id, created_ms, updated_ms, success, failed, cancelled, tags, schedule IS NOT NULL FROM jobs
     WHERE status = ? AND job_id > ? ORDER BY job_id LIMIT ?;
 
 -- COUNT_OLD
@@ -568,31 +531,97 @@ DELETE FROM idempotency WHERE (caller, idem_key) IN (
         SELECT caller, idem_key FROM idempotency WHERE made_ms <= ? ORDER BY made_ms LIMIT ?)
     RETURNING made_ms;
 
+-- HELD_JOBS
+SELECT job_id, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), status FROM jobs WHERE held_ms IS NOT NULL AND job_id > ? AND pending + running + unmade > 0
+    ORDER BY job_id LIMIT ?;
+
+-- HELD_JOBS_OF
+SELECT job_id, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), status FROM jobs WHERE +owner_id = (SELECT owner_id FROM owners WHERE owner = ?) AND held_ms IS NOT NULL AND job_id > ? AND pending + running + unmade > 0
+    ORDER BY job_id LIMIT ?;
+
+-- ENDED_TARGETS
+SELECT job_id, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), status FROM jobs WHERE status = ? AND job_id > ? AND schedule IS NULL ORDER BY job_id LIMIT ?;
+
+-- ENDED_TARGETS_OF
+SELECT job_id, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), status FROM jobs WHERE +owner_id = (SELECT owner_id FROM owners WHERE owner = ?) AND status = ? AND job_id > ? AND schedule IS NULL
+    ORDER BY job_id LIMIT ?;
+
+-- REMOVABLE
+SELECT job_id, created_ms, updated_ms, success, failed, cancelled, tags, schedule IS NOT NULL FROM jobs
+    WHERE job_id = ? AND schedule IS NULL AND pending + running + unmade = 0;
+
+-- HOLD_JOB
+UPDATE jobs SET held_ms = ?, hold_reason = ?, updated_ms = ?
+    WHERE job_id = ? AND held_ms IS NULL RETURNING job_id;
+
+-- HOLD_RUNS
+UPDATE runs SET blocked = blocked | 8 WHERE job_id = ? AND status IN ('pending', 'running');
+
+-- RELEASE_JOB
+UPDATE jobs SET held_ms = NULL, hold_reason = NULL, updated_ms = ?
+    WHERE job_id = ? AND held_ms IS NOT NULL RETURNING job_id;
+
+-- RELEASE_RUNS
+UPDATE runs SET blocked = blocked & ~8 WHERE job_id = ? AND status IN ('pending', 'running');
+
+-- LAST_RUN
+SELECT run_id, status FROM runs WHERE job_id = ? ORDER BY run_id DESC LIMIT 1;
+
+-- REVIVE_JOB
+UPDATE jobs SET cancel_by = NULL, cancel_ms = NULL, cancel_reason = NULL
+    WHERE job_id = ? AND cancel_ms IS NOT NULL;
+
+-- ADD_OWNER_USAGE
+INSERT INTO usage (kind, name, day, success, failed, cancelled, run_ms)
+    VALUES ('owner', coalesce((SELECT owner FROM owners WHERE owner_id = ?), ''), ?, ?, ?, ?, ?)
+    ON CONFLICT (kind, name, day) DO UPDATE SET success = usage.success + excluded.success,
+        failed = usage.failed + excluded.failed, cancelled = usage.cancelled + excluded.cancelled,
+        run_ms = usage.run_ms + excluded.run_ms;
+
+-- TIMES
+SELECT run_id, started_ms FROM runs WHERE run_id IN (VALUES (?)) AND started_ms IS NOT NULL;
+
+-- USAGE
+SELECT name, sum(success), sum(failed), sum(cancelled), sum(run_ms) FROM usage
+    WHERE kind = ? AND day >= ? GROUP BY name ORDER BY sum(run_ms) DESC, name LIMIT ?;
+
+-- DELETE_USAGE
+DELETE FROM usage WHERE day < ?;
+
 -- ADD_RUN
 INSERT INTO runs (run_id, job_id, attempt, demand_id, priority, status, created_ms)
     VALUES (?, ?, 1, ?, ?, 'pending', ?);
 
--- ADD_HELD_RUN
+-- ADD_TIMED_RUN
 INSERT INTO runs (run_id, job_id, attempt, demand_id, priority, status, created_ms, blocked, due_ms, expires_ms)
     VALUES (?, ?, 1, ?, ?, 'pending', ?, ?, ?, ?);
 
 -- ADD_FIRE
-INSERT INTO runs (run_id, job_id, attempt, demand_id, priority, status, created_ms, blocked)
-    VALUES (?, ?, 1, ?, ?, 'pending', ?, ?);
+INSERT INTO runs (run_id, job_id, attempt, demand_id, priority, status, created_ms)
+    VALUES (?, ?, 1, ?, ?, 'pending', ?);
 
 -- REQUEUE
 INSERT INTO runs (run_id, job_id, task, attempt, demand_id, priority, status, blocked, due_ms, crashes, failures,
-        created_ms, expires_ms)
-    SELECT ?, job_id, task, attempt + CASE WHEN ? AND started_ms IS NOT NULL THEN 1 ELSE 0 END, ?, priority, 'pending', ?, ?,
-        crashes, failures + ?, ?, expires_ms
+        returns, created_ms, expires_ms, avoids)
+    SELECT ?, job_id, task, attempt + CASE WHEN ? AND started_ms IS NOT NULL THEN 1 ELSE 0 END, ?, priority, 'pending',
+        ? | (blocked & 8), ?,
+        crashes, failures + ?, returns, ?, expires_ms, ?
     FROM runs WHERE run_id = ?;
 
 -- RETRY
 INSERT INTO runs (run_id, job_id, task, attempt, demand_id, priority, status, blocked, due_ms, crashes, failures,
-        created_ms, expires_ms)
-    SELECT ?, job_id, task, attempt + CASE WHEN ? AND started_ms IS NOT NULL THEN 1 ELSE 0 END, ?, priority, 'pending', ?, ?,
-        crashes, failures + ?, ?, expires_ms
+        returns, created_ms, expires_ms, avoids)
+    SELECT ?, job_id, task, attempt + CASE WHEN ? AND started_ms IS NOT NULL THEN 1 ELSE 0 END, ?, priority, 'pending',
+        ? | (blocked & 8), ?,
+        crashes, failures + ?, returns, ?, expires_ms, ?
     FROM runs WHERE run_id = ?;
+
+-- RERUN
+INSERT INTO runs (run_id, job_id, task, attempt, demand_id, priority, status, blocked, created_ms, expires_ms)
+    SELECT ?, r.job_id, r.task, r.attempt + CASE WHEN r.started_ms IS NOT NULL THEN 1 ELSE 0 END, j.demand_id,
+        j.priority, 'pending', CASE WHEN j.held_ms IS NULL THEN 0 ELSE 8 END, ?,
+        CASE WHEN j.deadline_ms > ? THEN j.deadline_ms END
+    FROM runs r JOIN jobs j ON j.job_id = r.job_id WHERE r.run_id = ?;
 
 -- CLAIM
 UPDATE runs SET status = 'running',
@@ -611,12 +640,20 @@ UPDATE runs SET status = 'running',
         detail = NULL, due_ms = NULL
     WHERE run_id IN (VALUES (?)) AND status = 'pending';
 
+-- CLAIM_AVOIDING
+UPDATE runs SET status = 'running',
+        reason = NULL,
+        worker_id = ?, handed_n = ?, claimed_ms = ?, lease_ms = ?, probation = ?,
+        ends_ms = CASE WHEN ? THEN (SELECT ? + timeout_ms + grace_ms FROM jobs WHERE jobs.job_id = runs.job_id) END,
+        detail = NULL, due_ms = NULL, blocked = 0
+    WHERE run_id IN (VALUES (?)) AND blocked = 16 AND status = 'pending';
+
 -- QUARANTINE_PENDING
 UPDATE runs SET status = 'failed',
         reason = 'quarantined',
         worker_id = ?, detail = ?, finished_ms = ?, due_ms = NULL
     WHERE run_id = ? AND status = 'pending'
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
 
 -- QUARANTINE_DEMAND
 UPDATE runs SET status = 'failed',
@@ -624,14 +661,14 @@ UPDATE runs SET status = 'failed',
         worker_id = ?, detail = ?, finished_ms = ?, due_ms = NULL
     WHERE run_id IN (SELECT r.run_id FROM runs r WHERE r.status = 'pending' AND r.blocked = 0 AND r.demand_id = ?
         AND r.priority >= ? ORDER BY r.priority DESC, r.run_id LIMIT ?) AND status = 'pending'
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
 
 -- CANCEL_PENDING
 UPDATE runs SET status = 'cancelled',
         reason = 'cancelled',
         cancel_by = ?, cancel_ms = ?, finished_ms = ?, due_ms = NULL
     WHERE job_id = ? AND status = 'pending'
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
 
 -- EXPIRED
 SELECT run_id FROM runs WHERE status = 'pending' AND expires_ms <= ? ORDER BY expires_ms LIMIT ?;
@@ -641,43 +678,43 @@ UPDATE runs SET status = 'failed',
         reason = 'expired',
         detail = ?, finished_ms = ?, due_ms = NULL
     WHERE run_id IN (VALUES (?)) AND status = 'pending'
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
 
 -- WAITING
 SELECT run_id FROM runs
-    WHERE status = 'pending' AND (due_ms IS NULL OR due_ms <= ?) ORDER BY run_id;
+    WHERE status = 'pending' AND (due_ms IS NULL OR due_ms <= ? OR blocked & 66 = 0) ORDER BY run_id;
 
 -- RESTORE
 UPDATE runs SET status = 'failed',
         reason = 'worker_lost',
         detail = ?, finished_ms = ?, due_ms = NULL
     WHERE run_id IN (VALUES (?)) AND status = 'pending'
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
 
 -- START
 UPDATE runs SET started_ms = coalesce(started_ms, ?)
     WHERE run_id = ? AND status = 'running' AND worker_id = ?
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
 
 -- OUTLIVE
 UPDATE runs SET probation = 0
     WHERE run_id = ? AND probation > 0 AND status = 'running' AND started_ms IS NOT NULL
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
 
 -- RUNNING_OF_JOB
-SELECT run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id FROM runs WHERE job_id = ? AND status = 'running' ORDER BY run_id;
+SELECT run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck FROM runs WHERE job_id = ? AND status = 'running' ORDER BY run_id;
 
 -- MARK_CANCELLED
 UPDATE runs SET cancel_by = coalesce(cancel_by, ?), cancel_ms = coalesce(cancel_ms, ?)
     WHERE job_id = ? AND status = 'running'
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
 
 -- SUCCEED
 UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'success' END,
         reason = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE ? END,
         detail = ?, exit_code = ?, signal = ?, started_ms = coalesce(?, started_ms), finished_ms = ?, ends_ms = NULL
     WHERE run_id = ? AND status = 'running' AND worker_id = ?
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
 
 -- SUCCEED_MANY
 UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'success' END,
@@ -685,14 +722,14 @@ UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE '
         detail = ended.column2, exit_code = ended.column3, signal = ended.column4, started_ms = coalesce(ended.column5, started_ms), finished_ms = ended.column6, ends_ms = NULL
     FROM (VALUES (?, ?, ?, ?, ?, ?, ?)) AS ended
     WHERE run_id = ended.column7 AND status = 'running' AND worker_id = ?
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
 
 -- FAIL
 UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'failed' END,
         reason = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE ? END,
         detail = ?, exit_code = ?, signal = ?, started_ms = coalesce(?, started_ms), finished_ms = ?, ends_ms = NULL
     WHERE run_id = ? AND status = 'running' AND worker_id = ?
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
 
 -- FAIL_MANY
 UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'failed' END,
@@ -700,14 +737,14 @@ UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE '
         detail = ended.column2, exit_code = ended.column3, signal = ended.column4, started_ms = coalesce(ended.column5, started_ms), finished_ms = ended.column6, ends_ms = NULL
     FROM (VALUES (?, ?, ?, ?, ?, ?, ?)) AS ended
     WHERE run_id = ended.column7 AND status = 'running' AND worker_id = ?
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
 
 -- LAPSE
 UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'failed' END,
         reason = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE ? END,
         detail = ?, exit_code = ?, signal = ?, started_ms = coalesce(?, started_ms), finished_ms = ?, ends_ms = NULL
     WHERE run_id = ? AND status = 'running' AND worker_id = ?
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
 
 -- LAPSE_MANY
 UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'failed' END,
@@ -715,14 +752,14 @@ UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE '
         detail = ended.column2, exit_code = ended.column3, signal = ended.column4, started_ms = coalesce(ended.column5, started_ms), finished_ms = ended.column6, ends_ms = NULL
     FROM (VALUES (?, ?, ?, ?, ?, ?, ?)) AS ended
     WHERE run_id = ended.column7 AND status = 'running' AND worker_id = ?
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
 
 -- REFUSE
 UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'failed' END,
         reason = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE ? END,
         detail = ?, exit_code = ?, signal = ?, started_ms = coalesce(?, started_ms), finished_ms = ?, ends_ms = NULL
     WHERE run_id = ? AND status = 'running' AND worker_id = ?
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
 
 -- REFUSE_MANY
 UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'failed' END,
@@ -730,36 +767,38 @@ UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE '
         detail = ended.column2, exit_code = ended.column3, signal = ended.column4, started_ms = coalesce(ended.column5, started_ms), finished_ms = ended.column6, ends_ms = NULL
     FROM (VALUES (?, ?, ?, ?, ?, ?, ?)) AS ended
     WHERE run_id = ended.column7 AND status = 'running' AND worker_id = ?
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
 
 -- RETURN
 UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'pending' END,
         reason = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'returned' END,
+        returns = returns + CASE WHEN cancel_ms IS NOT NULL THEN 0 ELSE 1 END,
         finished_ms = CAST(? AS BIGINT) + CASE WHEN cancel_ms IS NOT NULL THEN 0 ELSE NULL END, worker_id = CASE WHEN cancel_ms IS NOT NULL THEN worker_id ELSE NULL END, handed_n = NULL, claimed_ms = NULL, lease_ms = NULL, ends_ms = NULL
     WHERE run_id = ? AND status = 'running' AND CASE WHEN cancel_ms IS NOT NULL THEN 1 WHEN stuck > 0 THEN 0 ELSE 1 END = 1 AND started_ms IS NULL AND worker_id = ?
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
 
 -- BOUNCE
 UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'pending' END,
         reason = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'undelivered' END,
+        returns = returns + CASE WHEN cancel_ms IS NOT NULL THEN 0 ELSE 1 END,
         finished_ms = CAST(? AS BIGINT) + CASE WHEN cancel_ms IS NOT NULL THEN 0 ELSE NULL END, worker_id = CASE WHEN cancel_ms IS NOT NULL THEN worker_id ELSE NULL END, handed_n = NULL, claimed_ms = NULL, lease_ms = NULL, ends_ms = NULL
     WHERE run_id = ? AND status = 'running' AND CASE WHEN cancel_ms IS NOT NULL THEN 1 WHEN stuck > 0 THEN 0 ELSE 1 END = 1 AND started_ms IS NULL AND worker_id = ?
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
 
 -- HANGING
-SELECT run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id FROM runs WHERE run_id = ? AND stuck = 0 AND status = 'running' AND CASE WHEN cancel_ms IS NOT NULL THEN 1 WHEN stuck > 0 THEN 0 ELSE 1 END = 1 AND worker_id = ?;
+SELECT run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck FROM runs WHERE run_id = ? AND stuck = 0 AND status = 'running' AND CASE WHEN cancel_ms IS NOT NULL THEN 1 WHEN stuck > 0 THEN 0 ELSE 1 END = 1 AND worker_id = ?;
 
 -- HANG
 UPDATE runs SET stuck = 1
     WHERE run_id = ? AND status = 'running' AND CASE WHEN cancel_ms IS NOT NULL THEN 1 WHEN stuck > 0 THEN 0 ELSE 1 END = 1 AND worker_id = ?
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
 
 -- LOSE
 UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'failed' END,
         reason = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' WHEN stuck > 0 THEN 'unkillable' ELSE 'worker_lost' END,
         detail = ?, finished_ms = ?, ends_ms = NULL
     WHERE run_id = ? AND status = 'running'
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
 
 -- CRASH
 UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'failed' END,
@@ -767,7 +806,7 @@ UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE '
         crashes = crashes + 1,
         detail = ?, finished_ms = ?, ends_ms = NULL
     WHERE run_id = ? AND status = 'running'
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
 
 -- LAST_CRASH
 UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'failed' END,
@@ -775,25 +814,25 @@ UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE '
         crashes = crashes + 1,
         detail = ?, finished_ms = ?, ends_ms = NULL
     WHERE run_id = ? AND status = 'running'
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
 
 -- WITHDRAW
 UPDATE runs SET status = 'cancelled',
         reason = 'cancelled',
         detail = ?, finished_ms = ?, ends_ms = NULL
     WHERE run_id = ? AND status = 'running' AND CASE WHEN cancel_ms IS NOT NULL THEN 1 ELSE 0 END = 1
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
 
 -- QUARANTINE
 UPDATE runs SET status = 'failed',
         reason = 'quarantined',
         detail = ?, finished_ms = ?, ends_ms = NULL
     WHERE run_id = ? AND status = 'running' AND CASE WHEN cancel_ms IS NOT NULL THEN 0 WHEN stuck > 0 THEN 0 ELSE 1 END = 1
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
 
 -- OVERDUE
 UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'failed' END,
         reason = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'timeout' END,
         detail = ?, finished_ms = ?, ends_ms = NULL
     WHERE ends_ms <= ? AND status = 'running'
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;

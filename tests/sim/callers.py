@@ -21,13 +21,12 @@ from tests.sim.timeline import Timeline
 from tests.sim.violation import Violation
 from zsched.model.access import Caller
 from zsched.model.backoff import Backoff
+from zsched.model.edits import JobEdit
 from zsched.model.spans import Spans, of_numbers
-from zsched.model.spec import JobEdit
 from zsched.model.types import JobId, JobSpec, OnDisconnect, OnLost, Policy
+from zsched.scheduler.dispatcher.acts import Hold, Release, Rerun
+from zsched.scheduler.dispatcher.bulk import Action, Bulk, BulkDone, Selection
 from zsched.scheduler.dispatcher.commands import (
-    Action,
-    Bulk,
-    BulkDone,
     Cancel,
     EditJob,
     EndSchedule,
@@ -37,7 +36,6 @@ from zsched.scheduler.dispatcher.commands import (
     PauseSchedule,
     ResumeSchedule,
     ReusedError,
-    Selection,
     Submit,
 )
 from zsched.scheduler.dispatcher.queues import PauseQueue, ResumeQueue, UniqueError
@@ -52,6 +50,9 @@ UNIQUE_KEYS: Final = ("index", "report")
 
 # The folders that hosts have, each one of them.
 FOLDERS: Final = ("/even", "/odd")
+
+# What its jobs with retries may write into `retry_on`. retries.py knows what each means.
+RETRY_ON: Final = (("7",), ("2-9", "timeout"), ("exit",), ("TERM", "spawn_error"), ("signal", "reported", "1"))
 
 # How long jobs take at most, each as likely as the next.
 _MIXED_MS: Final = (1, 20, 90, 300, 1_500, 5_000, 12_000, 90_000)
@@ -78,6 +79,14 @@ class Asked:
     times: dict[str, int] = field(default_factory=dict)
     turn: dict[str, Any] = field(default_factory=dict)
     recurring: bool = False
+    # Whether it is held, as was acked; None while a change is under way, for it may have been done.
+    held: bool | None = False
+    # Holds and releases without an answer, and whether several were under way at once.
+    holding: int = 0
+    muddled: bool = False
+    ever_held: bool = False
+    # How many of its reruns were acked.
+    reruns: int = 0
     # What was acked of its schedule; None while a change is under way, for it may have been done.
     schedule: str | None = "scheduled"
 
@@ -142,6 +151,10 @@ class Client:
         self._sent_keys = Counter[str]()
         self._open_keys = Counter[str]()
         self._unsure_keys: set[str] = set()
+        # The same for the failures that it has tried again.
+        self._again = Random(repr(chance.getstate()) + "again")
+        # The same for what it holds, releases and runs again.
+        self._act = Random(repr(chance.getstate()) + "act")
         # So that workers ask for runs ahead.
         self._short = chance.random() < 0.4
 
@@ -153,7 +166,11 @@ class Client:
             if one.acked not in jobs:
                 one.acked = None
             one.cancel_acked = one.cancel_late = False
-            one.schedule = None
+            one.schedule = one.held = None
+            one.reruns = 0
+            if one.ever_held:
+                # It may be held again.
+                self._timeline.after(3_000, partial(self._change_hold, one, hold=False))
         self.jobs = {job: one for job, one in self.jobs.items() if job in jobs}
         self._unsure_keys.update(UNIQUE_KEYS)
         for request in self._requests:
@@ -280,6 +297,11 @@ class Client:
         for job_id, one in zip(ids, request.batch, strict=True):
             if one.recurring and one.acked is None:
                 self._timeline.after(self._whim.randint(0, 20_000), partial(self._change_schedule, one))
+            if one.acked is None and not one.recurring:
+                if self._act.random() < 0.12:
+                    self._timeline.after(self._act.choice((0, 5, 500, 4_000)), partial(self._hold, one))
+                if self._act.random() < 0.1 and one.script.kills is None and "deadline_ms" not in one.times:
+                    self._timeline.after(self._act.choice((50, 1_000, 10_000, 40_000)), partial(self._rerun, one))
             one.acked = job_id
             self.jobs[job_id] = one
 
@@ -311,6 +333,51 @@ class Client:
             self._timeline.after(self._whim.randint(0, 90_000), lambda: self._change_schedule(one))
 
         self._scheduler.call(self._path, change, on_answer)
+
+    def _hold(self, one: Asked) -> None:
+        """Hold a job, and release it after a while."""
+        self._change_hold(one, hold=True)
+
+    def _change_hold(self, one: Asked, *, hold: bool) -> None:
+        if one.acked is None:
+            return  # It was acked, and a restore has lost it.
+        act = (Hold if hold else Release)(JobId(one.acked), CLIENT, "a reason")
+        before, one.held, one.ever_held = one.held, None, True
+        one.muddled |= one.holding > 0
+        one.holding += 1
+
+        def on_answer(answer: Answer) -> None:
+            self._story.tell("client", "%s: %s", act, _short(answer))
+            one.holding -= 1
+            if not one.muddled and isinstance(answer, Done):
+                one.held = hold
+            elif not one.muddled and isinstance(answer, Refused | Undone):
+                one.held = before
+            one.muddled &= one.holding > 0
+            if hold or not isinstance(answer, Done):
+                pause_ms = self._act.choice((0, 20, 3_000, 15_000))
+                self._timeline.after(pause_ms, lambda: self._change_hold(one, hold=False))
+
+        self._scheduler.call(self._path, act, on_answer)
+
+    def _rerun(self, one: Asked) -> None:
+        """Run a job again, if it has ended."""
+        if one.acked is None or (one.cancel_asked and not one.cancel_acked):
+            return
+        act = Rerun(JobId(one.acked), CLIENT)
+        # What was answered to a cancel is not so any more, once it runs again.
+        was = one.cancel_asked, one.cancel_acked, one.cancel_late
+        one.cancel_asked, one.cancel_acked, one.cancel_late = True, False, False
+
+        def on_answer(answer: Answer) -> None:
+            self._story.tell("client", "%s: %s", act, _short(answer))
+            if isinstance(answer, Done):
+                one.reruns += 1
+                one.cancel_asked = False
+            elif isinstance(answer, Refused | Undone):
+                one.cancel_asked, one.cancel_acked, one.cancel_late = was
+
+        self._scheduler.call(self._path, act, on_answer)
 
     def _misuse(self, used: Once) -> None:
         """Send another job with a key that has been used: it has to be refused."""
@@ -414,6 +481,8 @@ class Client:
         if self._chance.random() < 0.3:
             backoff = Backoff(initial_ms=self._chance.choice((0, 100, 2_000)), factor=2)
             policy = replace(policy, retries=self._chance.randint(1, 3), backoff=backoff)
+            if self._again.random() < 0.3:
+                policy = replace(policy, retry_on=self._again.choice(RETRY_ON))
         if self._chance.random() < 0.15:
             policy = replace(policy, on_lost=OnLost.FAIL)
         if self._careful and self._care.random() < 0.6:

@@ -23,6 +23,7 @@ from tests.sim.machine import Machine, SimAgent
 from tests.sim.outages import Outages
 from tests.sim.overseer import Overseer
 from tests.sim.pollers import SimPoller
+from tests.sim.retries import Retries
 from tests.sim.scheduler import FaultyEngine, Scheduler
 from tests.sim.story import Story
 from tests.sim.timeline import Timeline
@@ -49,7 +50,7 @@ _STATUSES: Final = ("pending", "running", "success", "failed", "cancelled")
 _REPORTED: Final = frozenset({"exit", "signal", "timeout", "spawn_error", "reported", "lease_stop", "cwd_missing"})
 # The moves of a run, as its events show them, with their reasons. Written by hand.
 _MOVES: Final[Mapping[tuple[str | None, str], frozenset[str | None]]] = {
-    (None, "pending"): frozenset({None, "fire", "requeued", "retry"}),
+    (None, "pending"): frozenset({None, "fire", "requeued", "retry", "rerun"}),
     ("pending", "running"): frozenset({None}),
     ("pending", "cancelled"): frozenset({"cancelled"}),
     ("pending", "failed"): frozenset({"quarantined", "worker_lost", "expired"}),
@@ -92,7 +93,7 @@ _LIES_MS: Final = 300
 # The judge's attributes that follow from the store.
 _PICTURE: Final = (
     *("rows", "_open", "_before", "_told", "_made", "_workers", "_told_workers", "_schedules", "_tasks", "_suspects"),
-    *("_ended_ms", "_cancelled_ms", "_come_back", "_last_event", "_active", "_told_stuck", "kills"),
+    *("_ended_ms", "_cancelled_ms", "_come_back", "_last_event", "_active", "_told_stuck", "kills", "_held"),
 )
 
 
@@ -152,6 +153,8 @@ RUNS: Final = """
         cancel_ms IS NOT NULL, failures, stuck, finished_ms - started_ms FROM runs ORDER BY run_id"""
 WISH: Final = """
     SELECT retries, crash_limit, on_lost, schedule IS NOT NULL, on_disconnect = 'stop' FROM jobs WHERE job_id = ?"""
+_USAGE: Final = "SELECT name, sum(success), sum(failed), sum(cancelled) FROM usage GROUP BY name"
+_HELD: Final = "SELECT run_id, job_id, blocked & 8 FROM runs WHERE status = 'pending'"
 EVENTS: Final = """
     SELECT event_id, job_id, run_first, run_last, worker_id, was, became, reason, detail FROM events
     WHERE event_id > ? ORDER BY event_id"""
@@ -196,6 +199,8 @@ class Judge:
         self._wishes: dict[int, Wish] = {}
         self._workers: dict[str, tuple[str, str, str]] = {}
         self._told_workers: dict[str, str] = {}
+        # Jobs that are held, as the events tell it.
+        self._held: set[int] = set()
         # The state of each schedule, as the events tell it.
         self._schedules: dict[int, str] = {}
         self._tasks: dict[tuple[int, int], list[int]] = defaultdict(list)
@@ -223,6 +228,7 @@ class Judge:
         self.outages = Outages(timeline, scheduler, self._word_ms)
         self.times = Times(timeline, scheduler, client.asked)
         self.turns = Turns(scheduler, witness, machines, pollers)
+        self.retries = Retries(timeline, scheduler, client.asked)
         # Who was active after the turn before, and the lease of each run that was handed out with one.
         self._active: frozenset[str] = frozenset()
         self._lease_ms: dict[int, int] = {}
@@ -426,6 +432,7 @@ class Judge:
         self._check_changes()
         self.outages.after_turn(self._active)
         self.times.after_turn()
+        self.retries.after_turn()
 
     def _tell_news(self) -> None:
         """The story has what was committed, before what is sent of it."""
@@ -481,6 +488,11 @@ class Judge:
             for row in changed
             if row.status == "running" and self._is_given(before.get(row.run))
         )
+        self.retries.check(
+            row.run for row in changed if row.status == "running" and self._is_given(before.get(row.run))
+        )
+        self._check_held()
+        self._check_usage()
         self._check_tasks(changed)
         self._check_counters({row.job for row in changed})
         self._check_loads(before, changed)
@@ -589,6 +601,8 @@ class Judge:
                 continue
             if reason == "fire" and self._schedules[job] != "scheduled":
                 raise Violation(f"job {job} fires, but its schedule is {self._schedules[job]}")
+            if was == "pending" and became == "running" and job in self._held:
+                raise Violation(f"run {first} is given out, but job {job} is held")
             for run in range(first, last + 1):
                 self._replay_run(run, worker, was, became, reason)
                 if was == "running" and became != "running" and detail and detail.startswith(_BLAMING + _BLAMELESS):
@@ -598,7 +612,13 @@ class Judge:
         return losses
 
     def _on_job_event(self, job: int, became: str) -> None:
-        """An ended schedule stays so, and nothing is skipped while a schedule is paused."""
+        """An ended schedule stays so, and nothing is skipped while a schedule is paused. Only a job that is not held is
+        held, and only a held one is released.
+        """
+        if became in ("held", "released"):
+            if (became == "held") == (job in self._held):
+                raise Violation(f"an event says that job {job} is {became}, but it was already")
+            self._held ^= {job}
         known = self._schedules.get(job)
         if became == "fire_skipped" and known != "scheduled":
             raise Violation(f"job {job} skips a fire, but its schedule is {known}")
@@ -674,7 +694,13 @@ class Judge:
         """
         last = self._predecessor(row)
         made = self._made[row.run]
-        if last is None:
+        if made == "rerun":
+            runs = self._tasks[row.job, row.task]
+            ended = self.rows[runs[runs.index(row.run) - 1]]
+            if not ended.final or ended.run == row.run:
+                raise Violation(f"run {row.run} runs job {row.job} again, which has not ended: {ended}")
+            expected = (ended.attempt + ended.started, 0, 0)
+        elif last is None:
             if self._tasks[row.job, row.task][0] != row.run and not self._recurs(row.job):
                 raise Violation(f"run {row.run} is the second of its task, and nothing says why")
             expected = (1, 0, 0)
@@ -684,6 +710,8 @@ class Judge:
                 raise Violation(f"run {row.run} takes the place of run {last.run}, which ended {last.reason}")
             if made == "retry" and (last.reason not in _OWN_FAULT or last.failures >= wish.retries):
                 raise Violation(f"run {row.run} tries run {last.run} again: {last.reason}, {last.failures} failures")
+            if made == "retry" and not self.retries.wants(last.run):
+                raise Violation(f"run {row.run} tries run {last.run} again, a failure that the job does not retry")
             expected = (last.attempt + last.started, last.crashes, last.failures + (made == "retry"))
         is_ = (row.attempt, row.crashes - self._crashed(row), row.failures)
         if is_ != expected:
@@ -721,13 +749,28 @@ class Judge:
             for row in runs[:-1]:
                 if not row.final:
                     raise Violation(f"run {row.run} of job {job} is {row.status} beside run {runs[-1].run}")
-                if row.status == "cancelled" and not self._recurs(job):
+                follows = self._made[runs[runs.index(row) + 1].run]
+                if row.status == "cancelled" and not self._recurs(job) and follows != "rerun":
                     raise Violation(f"run {row.run} of job {job} is cancelled, but run {runs[-1].run} follows it")
             last, wish = runs[-1], self._wish(job)
             if last.reason in ("worker_lost", "lease_stop") and not self._once(job):
                 raise Violation(f"run {last.run} of job {job} was lost, and no run follows it")
-            if last.status == "failed" and last.reason in _OWN_FAULT and last.failures < wish.retries:
+            failed = last.status == "failed" and last.reason in _OWN_FAULT and last.failures < wish.retries
+            if failed and self.retries.wants(last.run):
                 raise Violation(f"run {last.run} of job {job} failed {last.failures + 1} times, and no run follows it")
+
+    def _check_usage(self) -> None:
+        """Every run that has ended counts once for the owner of its job."""
+        ended = Counter(row.status for row in self.rows.values() if row.final)
+        for owner, *counts in self._scheduler.engine.look(_USAGE):
+            if counts != [ended[status] for status in ("success", "failed", "cancelled")] or owner != CLIENT.owner:
+                raise Violation(f"{owner} has used {counts}, but ended are {dict(ended)}")
+
+    def _check_held(self) -> None:
+        """Each pending run of a held job is held, whatever made it pending, and no other run is."""
+        for run, job, held in self._scheduler.engine.look(_HELD):
+            if bool(held) != (job in self._held):
+                raise Violation(f"run {run} {'is' if held else 'is not'} held, unlike its job {job}")
 
     def _check_counters(self, jobs: Iterable[int]) -> None:
         """A job counts its tasks by their last runs, and its status follows."""
@@ -1024,6 +1067,10 @@ class Judge:
             if known is not None and not known.cancel_asked and not known.cancel_possible:
                 raise Violation(f"job {job} is marked as cancelled, but each of its cancels was refused")
         for job, one in self._client.jobs.items():
+            if one.held is not None and one.held != (job in self._held):
+                raise Violation(f"job {job} was acked as {'' if one.held else 'not '}held, unlike its events")
+            if one.reruns > sum(self._made[run] == "rerun" for run in self._tasks[job, 0]):
+                raise Violation(f"{one.reruns} reruns of job {job} were acked, but its task has fewer runs")
             if one.recurring and one.schedule is not None and self._schedules[job] != one.schedule:
                 raise Violation(f"the schedule of job {job} was acked as {one.schedule}, but is {self._schedules[job]}")
             if one.cancel_late and not one.recurring and not self.rows[self._tasks[job, 0][-1]].final:

@@ -388,7 +388,11 @@ _MUTANTS: Final = (
     mutant("a cancel marks a job that has ended", always("JobsWriter.cancel", "pending or running")),
     mutant(
         "a bulk cancel passes jobs over",
-        ("bulk._act", "cancel(target.job_id, actor, now)\n        return met", "'done'\n        return met"),
+        (
+            "bulk._act",
+            "doing.cancel(target.job_id, command.by.actor, doing.now, command.reason)\n        return met",
+            "'done'\n        return met",
+        ),
     ),
     # --- the turn ---
     mutant(
@@ -485,21 +489,59 @@ _MUTANTS: Final = (
     mutant("a job's signal is not sent", never("Runs.on_spawned", "order.signal is not None")),
     mutant("a job's signal comes at its start", ("Runs.on_spawned", "now_ms + order.signal_ms", "now_ms")),
     mutant("a job's signal comes to a run that is stopped", always("Runs._warn", "run.phase is Phase.RUNNING")),
+    # --- usage ---
+    mutant(
+        "a run that is followed by another one is not counted", without_call("Lives._follow", "self._ledger.usage.know")
+    ),
+    mutant("an end is counted in the next turn, too", without_call("Usage.write", "self._ended.clear")),
+    mutant("an end that was undone is counted", without_call("Ledger.cut", "self.usage.cut")),
+    # --- retries that prefer another worker ---
+    mutant("a retry prefers no other worker", never("Lives._follow", "avoids is not None")),
+    mutant(
+        "a retry prefers another worker for ever", ("sql.RELEASE_DUE", "ELSE blocked & ~16 END", "ELSE blocked END")
+    ),
+    mutant(
+        "a retry waits though there is no other worker",
+        ("Avoidance.begin", "if alone:", "if alone and not self._runs:"),
+    ),
+    mutant("a retry is offered to no other worker", without_call("Dispatcher.on_tick", "self._avoidance.end")),
+    mutant(
+        "a retry is offered to the worker that failed it",
+        always("Avoidance._others", "session.name != run.worker_id"),
+    ),
+    mutant("a retry stays blocked when it is claimed", ("transitions.CLAIM_AVOIDING", ", blocked = 0", "")),
+    # --- holds and reruns ---
+    mutant("a hold leaves the job's runs ready", ("JobsWriter._hold", "acts.HOLD_RUNS", "acts.RELEASE_RUNS")),
+    mutant("a hold leaves running runs alone", ("acts.HOLD_RUNS", "'pending', 'running'", "'pending'")),
+    mutant("a successor is not held", ("transitions._ADD_SUCCESSOR", "? | (blocked & 8)", "?")),
+    mutant("a release leaves the job's runs held", ("JobsWriter.release", "acts.RELEASE_RUNS", "acts.HOLD_RUNS")),
+    mutant("a rerun is not held", ("transitions.RERUN", "CASE WHEN j.held_ms IS NULL THEN 0 ELSE 8 END", "0")),
+    mutant("a live job runs again", never("JobsWriter.rerun", "not last or RunStatus(last[0][1]) not in TERMINAL")),
+    mutant(
+        "a rerun keeps the crashes",
+        ("transitions.RERUN", "created_ms, expires_ms)", "created_ms, expires_ms, crashes)"),
+        ("transitions.RERUN", "THEN j.deadline_ms END", "THEN j.deadline_ms END, r.crashes"),
+    ),
+    mutant(
+        "a rerun begins with the first attempt",
+        ("transitions.RERUN", "r.attempt + CASE WHEN r.started_ms IS NOT NULL THEN 1 ELSE 0 END", "1"),
+    ),
+    mutant("a rerun counts as a further task", ("JobsWriter.rerun", "replaced=RunStatus(status)", "replaced=None")),
     # --- start times and deadlines ---
     mutant("a start time is not waited for", returns("JobSpec.blocked_at", "0")),
     mutant(
         "the end of a delay is a date",
         ("JobSpec.blocked_at", "Blocked.DATE if self.delay_ms is None else Blocked.DUE", "Blocked.DATE"),
     ),
-    mutant("a jump of the clock moves dates", without_condition("sql.SHIFT_DUE", "blocked & 2 <> 0")),
+    mutant("a jump of the clock moves dates", without_condition("sql.SHIFT_DUE", "blocked & 18 <> 0")),
     mutant("a deadline ends no run", never("due.on_due", "store.expire(now.wall_ms, DUE_RUNS_MAX)")),
     mutant(
         "a claim does not look at deadlines", ("ClaimsWriter.claim", "run.expires_ms <= now_ms", "run.expires_ms < 0")
     ),
     mutant(
         "a successor has no deadline",
-        ("transitions.RETRY", "failures + ?, ?, expires_ms", "failures + ?, ?, NULL"),
-        ("transitions.REQUEUE", "failures + ?, ?, expires_ms", "failures + ?, ?, NULL"),
+        ("transitions.RETRY", "returns, ?, expires_ms, ?", "returns, ?, NULL, ?"),
+        ("transitions.REQUEUE", "returns, ?, expires_ms, ?", "returns, ?, NULL, ?"),
     ),
     # --- priority, queues, limits ---
     mutant(
@@ -559,6 +601,15 @@ _MUTANTS: Final = (
         ("JobsWriter._add_parts", "self._engine.sendmany(sql.HOLD_UNIQUE, keys)", "pass"),
     ),
     # --- retries, and runs that may start once ---
+    mutant("any failure is tried again", never("Lives._follow", "not is_retried(read_failures(retry_on), *end)")),
+    mutant(
+        "no failure is tried again that a job names",
+        ("failures.is_retried", "not failures or reason in failures", "not failures"),
+    ),
+    mutant(
+        "the exit code of a failure is any",
+        without_condition("failures._has", "int(codes[1]) <= exit_code <= int(codes[2] or codes[1])"),
+    ),
     mutant(
         "a run that may start once has a successor when it is lost",
         ("Lives._follow", "if demand.once:", "if demand.once and not change.detail:"),

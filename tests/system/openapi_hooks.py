@@ -39,6 +39,7 @@ BEYOND_SCHEMAS = (
     "invalid time",
     "runs backwards",
     "only with select all",
+    "printable characters only",
     # 1.0 is an integer to JSON Schema.
     "got `float`",
 )
@@ -79,6 +80,14 @@ def before_call(context: HookContext, case: Case[Any], kwargs: dict[str, Any]) -
     if case.headers and case.headers.get(KEY) == KEY_EXAMPLE and next(keyed) % 4:
         case.headers[KEY] = str(uuid.uuid4())
     # The job of the examples must stay.
+    if case.operation.label == "DELETE /jobs/{job}" and case.path_parameters.get("job") == 1:
+        case.query["only"] = "schedule"
+    if (
+        case.operation.label == "POST /jobs/bulk"
+        and isinstance(case.body, dict)
+        and case.body.get("action") == "delete"
+    ):
+        case.body["action"] = "release"
     if case.operation.label == "POST /jobs/purge" and isinstance(case.body, dict):
         case.body["dry_run"] = True if case.body.get("dry_run") is False else case.body.get("dry_run", True)
     if case.operation.label == "POST /jobs/wait" and isinstance(case.body, dict):

@@ -54,6 +54,7 @@ class Place:
         until(ended)
         run = view.pop("last_run", None) or {}
         found = view | {f"run.{name}": value for name, value in run.items()}
+        found |= {f"why.{name}": value for name, value in view.get("why", {}).items()}
         if "start_time" in run:
             passed = datetime.fromisoformat(run["start_time"]) - datetime.fromisoformat(view["created_at"])
             found[LATE] = LATER if passed.total_seconds() > 1 else "at once"

@@ -40,14 +40,12 @@ from zsched.protocol import (
 )
 from zsched.scheduler import loop
 from zsched.scheduler.dispatcher import Dispatcher, Settings
+from zsched.scheduler.dispatcher.bulk import Action, Bulk, Selection
 from zsched.scheduler.dispatcher.commands import (
-    Action,
-    Bulk,
     Cancel,
     EndSchedule,
     Made,
     NotFoundError,
-    Selection,
     Submit,
 )
 from zsched.scheduler.inbox import ClosedError, Inbox, StandbyError

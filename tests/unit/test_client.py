@@ -285,7 +285,7 @@ untyped: Any = zsched
             "invalid timeout: expected str or float",
         ),
         (lambda c: untyped.Job(c, {"id": 5}).edit(name=None), TypeError, "invalid name: expected str, not NoneType"),
-        (lambda c: untyped.Job(c, {"id": 5}).edit(retries=3), TypeError, "unexpected argument 'retries'"),
+        (lambda c: untyped.Job(c, {"id": 5}).edit(user="a"), TypeError, "unexpected argument 'user'"),
         (lambda c: c.ask("GET", 5), TypeError, "invalid path: expected str, not int"),
         (lambda c: c.ask("POST", "/jobs", {1}), TypeError, "invalid body: Object of type set is not JSON"),
         (lambda c: next(c.rows(None)), TypeError, "invalid path: expected str, not NoneType"),

@@ -11,7 +11,7 @@ from zsched.model.access import Caller
 from zsched.model.limits import BULK_JOBS_MAX
 from zsched.model.types import JobId, RunStatus
 from zsched.protocol import Cancel, Ready, Result
-from zsched.scheduler.dispatcher.commands import Action, Bulk, BulkDone, Selection
+from zsched.scheduler.dispatcher.bulk import Action, Bulk, BulkDone, Selection
 
 ANN = operator("ann")
 

@@ -34,6 +34,9 @@ TAKEN = {
     "/jobs/{job}/cancel": {"POST"},
     "/jobs/{job}/pause": {"POST"},
     "/jobs/{job}/resume": {"POST"},
+    "/jobs/{job}/hold": {"POST"},
+    "/jobs/{job}/release": {"POST"},
+    "/jobs/{job}/rerun": {"POST"},
     "/jobs/{job}/log": {"POST"},
     "/runs/{run}": {"GET", "HEAD"},
     "/runs/{run}/log": {"GET", "HEAD"},
@@ -46,6 +49,7 @@ TAKEN = {
     "/healthz": {"GET", "HEAD"},
     "/readyz": {"GET", "HEAD"},
     "/stats": {"GET", "HEAD"},
+    "/usage": {"GET", "HEAD"},
     "/version": {"GET", "HEAD"},
     "/queues": {"GET", "HEAD"},
     "/queues/{queue}": {"PATCH"},
@@ -110,7 +114,8 @@ def test_post_with_an_unknown_parameter_does_nothing(rest: Rest, path: str) -> N
     before = rest.get("/jobs").text
     body = {"name": "j", "command": "true"} if path == "/jobs" else {"worker_id": "w2"}
     answer = rest.post(real(path), body, query_string="dry_run=1")
-    detail = "no parameter is taken here"
+    takes_reason = path.endswith(("cancel", "pause", "resume", "hold", "release", "rerun"))
+    detail = "unknown parameter; there are reason" if takes_reason else "no parameter is taken here"
     problem(answer, 400, "invalid_request", f"dry_run: {detail}", ("dry_run", detail))
     assert rest.get("/jobs").text == before
     assert rest.get("/workers").json == []

@@ -62,6 +62,8 @@ class Holder:
 # A request that each call on a job accepts: its body, and what follows the path.
 BODIES: dict[tuple[str, str], object] = {("/jobs/{job}", "PATCH"): {"timeout": "1m"}}
 QUERIES = {("/jobs/{job}", "DELETE"): "?cancel=1"}
+# Calls on jobs without a schedule.
+PLAIN = ("hold", "release", "rerun")
 ACTS = [
     (path, method) for path, _, needs in ROUTES for method, scopes in needs.items() if "{job}" in path and scopes == ACT
 ]
@@ -94,11 +96,10 @@ def test_action_on_a_job_needs_its_owner_or_an_operator(
 ) -> None:
     caller = Holder(rest, *scopes)
     job = {"own": caller, "another token's": Holder(rest)}.get(whose)
-    number = (
-        rest.submit(schedule="0 0 1 1 *", run_now=True)
-        if job is None
-        else job.submit(schedule="0 0 1 1 *", run_now=True)
-    )
+    fields: dict[str, Any] = {} if path.endswith(PLAIN) else {"schedule": "0 0 1 1 *", "run_now": True}
+    number = rest.submit(**fields) if job is None else job.submit(**fields)
+    if path.endswith("rerun"):
+        assert rest.post(f"/jobs/{number}/cancel").status_code == 200
     if whose == "nobody's":
         orphan(rest, number)
     before = rest.get(f"/jobs/{number}").json

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 
 from zsched import protocol
 from zsched.model.access import Caller
-from zsched.model.spec import JobEdit
+from zsched.model.edits import JobEdit
 from zsched.model.types import (
     Job,
     JobId,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final
 
 import falcon
 
 from zsched.api import (
     access,
+    acts,
     events,
     foreign,
     jobs,
@@ -28,7 +30,8 @@ from zsched.api.gate import Gate, Needs, Scopes
 from zsched.api.requests import Requests
 from zsched.api.room import Admission
 from zsched.model.access import Scope
-from zsched.scheduler.dispatcher.commands import UseToken
+from zsched.scheduler.dispatcher.acts import Hold, Release, Rerun
+from zsched.scheduler.dispatcher.commands import Cancel, PauseSchedule, ResumeSchedule, UseToken
 from zsched.scheduler.inbox import StandbyError
 from zsched.store.contract import StoreDeposed
 
@@ -45,9 +48,12 @@ ROUTES: Final[tuple[tuple[str, Callable[[Context], object], Mapping[str, Scopes]
     ("/jobs/wait", many.Wait, {"POST": READ}),
     ("/jobs/{job}", jobs.JobItem, {"GET": READ, "PATCH": ACT, "DELETE": ACT}),
     ("/jobs/{job}/runs", jobs.JobRuns, {"GET": READ}),
-    ("/jobs/{job}/cancel", jobs.JobCancel, {"POST": ACT}),
-    ("/jobs/{job}/pause", jobs.JobPause, {"POST": ACT}),
-    ("/jobs/{job}/resume", jobs.JobResume, {"POST": ACT}),
+    ("/jobs/{job}/cancel", partial(acts.JobAct, Cancel), {"POST": ACT}),
+    ("/jobs/{job}/hold", partial(acts.JobAct, Hold), {"POST": ACT}),
+    ("/jobs/{job}/release", partial(acts.JobAct, Release), {"POST": ACT}),
+    ("/jobs/{job}/rerun", partial(acts.JobAct, Rerun), {"POST": ACT}),
+    ("/jobs/{job}/pause", partial(acts.JobAct, PauseSchedule), {"POST": ACT}),
+    ("/jobs/{job}/resume", partial(acts.JobAct, ResumeSchedule), {"POST": ACT}),
     ("/jobs/{job}/log", jobs.JobLog, {"POST": WORKER}),
     ("/runs/{run}", runs.RunItem, {"GET": READ}),
     ("/runs/{run}/log", runs.RunLog, {"GET": READ}),
@@ -72,6 +78,7 @@ ROUTES: Final[tuple[tuple[str, Callable[[Context], object], Mapping[str, Scopes]
     ("/healthz", lambda _: status.Health(), {}),
     ("/readyz", status.Readiness, {}),
     ("/stats", status.Stats, {"GET": READ}),
+    ("/usage", status.Usage, {"GET": READ}),
     ("/version", status.Version, {"GET": READ}),
     ("/openapi.json", lambda _: openapi.Document(NEEDS), {"GET": READ}),
 )

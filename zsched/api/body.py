@@ -29,6 +29,7 @@ from zsched.model.limits import (
     NOTE_CHARS_MAX,
     OWNER_CHARS_MAX,
     QUEUE_REASON_CHARS_MAX,
+    REASON_CHARS_MAX,
     SLOTS_MAX,
     TOKEN_PENDING_MAX,
     TOKEN_SCHEDULES_MAX,
@@ -37,7 +38,7 @@ from zsched.model.limits import (
 )
 from zsched.model.names import DEFAULT_QUEUE, QUEUE_RULE, SERVED_QUEUE, USER_NAME
 from zsched.model.types import RunStatus
-from zsched.scheduler.dispatcher.commands import Action
+from zsched.scheduler.dispatcher.bulk import Action
 from zsched.security import tokens
 
 # The characters that begin or separate values, outside of strings.
@@ -110,12 +111,13 @@ class SelectBody(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
 
 class BulkBody(SelectBody, frozen=True, kw_only=True):
     """POST /jobs/bulk. Only jobs with this `status` and with a number above `after`. `cancel` is for `end`: also cancel
-    what is live.
+    what is live. `reason`: as of the call on a single job.
     """
 
     action: Action
     status: RunStatus | None = None
     cancel: bool = False
+    reason: Annotated[str, Meta(max_length=REASON_CHARS_MAX)] = ""
     after: Annotated[int, Meta(ge=0, le=INTEGER_MAX)] = 0
 
 

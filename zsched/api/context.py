@@ -24,7 +24,7 @@ from zsched.api.problem import Problem, invalid
 from zsched.api.refusals import Refusals
 from zsched.api.room import Room
 from zsched.model.access import Caller, Scope, Token
-from zsched.model.limits import BODIES_BYTES_MAX, INTEGER_MAX, LARGE_PAGES_MAX, READER_WAIT_S
+from zsched.model.limits import BODIES_BYTES_MAX, INTEGER_MAX, LARGE_PAGES_MAX, READER_WAIT_S, REASON_CHARS_MAX
 from zsched.model.records import ForeignRuns, Instance, Role
 from zsched.model.spec import Seal, keeps_none
 from zsched.model.types import JobId, RunId, Worker, WorkerId
@@ -242,6 +242,16 @@ def parameters(req: falcon.Request, *known: str) -> dict[str, str]:
             raise invalid(name, valid)
         values[name] = value if isinstance(value, str) else value[-1]
     return values
+
+
+def reason(given: dict[str, str]) -> str:
+    """The parameter `reason` on one line; empty if it is not given. Raises a 400 Problem."""
+    text = " ".join(given.get("reason", "").split())
+    if len(text) > REASON_CHARS_MAX:
+        raise invalid("reason", f"at most {REASON_CHARS_MAX} characters, not {len(text)}")
+    if not text.isprintable():
+        raise invalid("reason", "printable characters only")
+    return text
 
 
 def number(given: dict[str, str], name: str, default: int, least: int, most: int) -> int:

@@ -1,4 +1,7 @@
-"""/jobs: submit, list, look, cancel; pause, resume, edit and end recurring jobs; the log post of workers that poll."""
+"""/jobs: submit, list, look, edit, remove; end recurring jobs; the log post of workers that poll.
+
+acts.py has what callers do with a job otherwise.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +24,13 @@ from zsched.api.context import (
     job_id,
     number,
     parameters,
+    reason,
     worker_name,
 )
 from zsched.api.pages import address, answer_page
 from zsched.api.problem import Problem, invalid
 from zsched.host.files import PrivateFileError
+from zsched.model.edits import EditBody, job_edit
 from zsched.model.faults import SpecError
 from zsched.model.lifecycle import TERMINAL
 from zsched.model.limits import (
@@ -39,18 +44,16 @@ from zsched.model.limits import (
     WAIT_MS_MAX,
 )
 from zsched.model.output import cut
-from zsched.model.spec import REQUIRED, EditBody, JobBody, Seal, job_edit, job_spec
+from zsched.model.spec import REQUIRED, JobBody, Seal, job_spec
 from zsched.model.types import Job, JobId, JobSpec, RunId, RunStatus, Stream
+from zsched.scheduler.dispatcher.acts import Delete
 from zsched.scheduler.dispatcher.commands import (
-    Cancel,
     EditJob,
     EndSchedule,
     FullError,
     JobState,
     Made,
-    PauseSchedule,
     Report,
-    ResumeSchedule,
     Submit,
 )
 from zsched.scheduler.dispatcher.why import why
@@ -145,23 +148,30 @@ class JobItem:
             duration_ms(given, "wait", WAIT_MS_MAX) / 1000,
             of_job(number),
         )
-        _answer_state(resp, self._state(found))
+        answer_state(resp, self._state(found))
 
     on_head = on_get
 
     def on_patch(self, req: falcon.Request, resp: falcon.Response, job: str) -> None:
-        parameters(req)
+        why = reason(parameters(req, "reason"))
         number = job_id(job)
         try:
             edit = job_edit(read(req, EditBody))
         except SpecError as error:
             _refuse(error, "#")
-        _answer_state(resp, self._context.inbox.call(EditJob(number, edit, caller(req))))
+        answer_state(resp, self._context.inbox.call(EditJob(number, edit, caller(req), why)))
 
     def on_delete(self, req: falcon.Request, resp: falcon.Response, job: str) -> None:
-        given = parameters(req, "cancel")
-        number = job_id(job)
-        _answer_state(resp, self._context.inbox.call(EndSchedule(number, caller(req), flag(given, "cancel"))))
+        given = parameters(req, "cancel", "only", "reason")
+        number, why, cancel = job_id(job), reason(given), flag(given, "cancel")
+        match given.get("only"):
+            case None | "ended" as only:
+                state = self._context.inbox.call(Delete(number, caller(req), why, cancel, only is not None))
+            case "schedule":
+                state = self._context.inbox.call(EndSchedule(number, caller(req), cancel, why))
+            case _:
+                raise invalid("only", "ended or schedule")
+        answer_state(resp, state)
 
     def _state(self, job: Job) -> JobState:
         reader = self._context.reader
@@ -190,42 +200,6 @@ class JobRuns:
     on_head = on_get
 
 
-class JobCancel:
-    """/jobs/{id}/cancel"""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
-
-    def on_post(self, req: falcon.Request, resp: falcon.Response, job: str) -> None:
-        parameters(req)
-        number = job_id(job)
-        _answer_state(resp, self._context.inbox.call(Cancel(number, caller(req))))
-
-
-class JobPause:
-    """/jobs/{id}/pause"""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
-
-    def on_post(self, req: falcon.Request, resp: falcon.Response, job: str) -> None:
-        parameters(req)
-        number = job_id(job)
-        _answer_state(resp, self._context.inbox.call(PauseSchedule(number, caller(req))))
-
-
-class JobResume:
-    """/jobs/{id}/resume"""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
-
-    def on_post(self, req: falcon.Request, resp: falcon.Response, job: str) -> None:
-        parameters(req)
-        number = job_id(job)
-        _answer_state(resp, self._context.inbox.call(ResumeSchedule(number, caller(req))))
-
-
 class JobLog:
     """/jobs/{id}/log: the report of a polling worker about its run."""
 
@@ -251,7 +225,7 @@ class JobLog:
         answer(resp, views.run(state.run, state.output))
 
 
-def _answer_state(resp: falcon.Response, state: JobState) -> None:
+def answer_state(resp: falcon.Response, state: JobState) -> None:
     """Answer with a job and its last run, and why it waits."""
     view = views.job(state.job)
     if state.last is not None:

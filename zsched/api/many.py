@@ -11,7 +11,7 @@ from msgspec import UNSET
 
 from zsched.api import shapes
 from zsched.api.body import BulkBody, SelectBody, WaitBody, read
-from zsched.api.context import Context, answer, caller, parameters
+from zsched.api.context import Context, answer, caller, parameters, reason
 from zsched.api.gate import Principal
 from zsched.api.problem import Problem, invalid
 from zsched.api.roll import Roll
@@ -22,8 +22,8 @@ from zsched.model.limits import BULK_MS_MAX, SELECTED_JOBS_MAX, SPANS_SHOWN_MAX,
 from zsched.model.spans import Span, Spans, TooMany
 from zsched.model.types import JobId, RunStatus
 from zsched.model.units import parse_duration_ms
-from zsched.scheduler.dispatcher import commands
-from zsched.scheduler.dispatcher.commands import Action, BulkDone, Selection
+from zsched.scheduler.dispatcher import bulk
+from zsched.scheduler.dispatcher.bulk import Action, BulkDone, Selection
 from zsched.scheduler.inbox import ClosedError
 from zsched.scheduler.live import RENEW_S, of_jobs
 from zsched.store.contract import StoreError
@@ -49,11 +49,12 @@ class Bulk:
         others = body.all_owners or selection.owner not in (None, principal.owner)
         if selection.ids is None and others and not principal.may(Scope.OPERATE):
             raise Problem(403, "scope", "The jobs of other owners need the scope operate")
+        why = reason({"reason": body.reason})
         outcomes: dict[str, list[Span]] = {}
         until_s = time.monotonic() + BULK_MS_MAX / 1000
         after: JobId | None = JobId(body.after)
         while after is not None:
-            command = commands.Bulk(Action(body.action), selection, caller(req), after, body.cancel)
+            command = bulk.Bulk(Action(body.action), selection, caller(req), after, body.cancel, why)
             try:
                 done = self._step(command)
             except (Problem, ClosedError, StoreError, TimeoutError):
@@ -70,7 +71,7 @@ class Bulk:
         groups = {outcome: _group(spans.of(parts)) for outcome, parts in outcomes.items()}
         answer(resp, shapes.BulkDone(action=body.action, next=UNSET if after is None else after, **groups))
 
-    def _step(self, command: commands.Bulk) -> BulkDone:
+    def _step(self, command: bulk.Bulk) -> BulkDone:
         """One step, in one turn. Raises a 503 Problem if too many calls wait for a step."""
         taken = self._context.steps.take(1)
         try:

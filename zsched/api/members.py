@@ -8,12 +8,14 @@ from __future__ import annotations
 from typing import Final
 
 from zsched.api.queries import DURATION, Schema
+from zsched.model.failures import FAILURE
 from zsched.model.limits import (
     ARGV_BYTES_MAX,
     ARGV_WORDS_MAX,
     BACKOFF_MS_MAX,
     COMMAND_BYTES_MAX,
     DURATION_MS_MAX,
+    EXIT_CODE_MAX,
     GRACE_MS_MAX,
     INTEGER_MAX,
     JOB_LIMITS_MAX,
@@ -22,6 +24,7 @@ from zsched.model.limits import (
     PATH_BYTES_MAX,
     PRIORITY_MAX,
     QUANTITY_CHARS_MAX,
+    RETRY_ON_MAX,
     SCHEDULE_CHARS_MAX,
     STDIN_BYTES_MAX,
     TAGS_MAX,
@@ -119,6 +122,23 @@ JOB: Final[Schema] = {
         "description": "A duration, or a number of seconds",
         "anyOf": [DURATION, _seconds(DURATION_MS_MAX) | {"minimum": 0.001}, _NULL],
         "examples": ["10m", 600],
+    },
+    "retry_on": {
+        "description": "Failures that are retried: exit codes, ranges of them, signals, and reasons",
+        "anyOf": [
+            {
+                "type": "array",
+                "items": {
+                    "anyOf": [
+                        {"type": "integer", "minimum": 1, "maximum": EXIT_CODE_MAX},
+                        {"type": "string", "pattern": FAILURE},
+                    ]
+                },
+                "maxItems": RETRY_ON_MAX,
+            },
+            _NULL,
+        ],
+        "examples": [[75, "100-120", "TERM", "timeout"]],
     },
     "kill_grace": {
         "description": "From TERM to KILL: a duration, or a number of seconds",

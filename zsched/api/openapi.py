@@ -158,10 +158,12 @@ def document(needs: Needs) -> Schema:
     components["JobBody"]["required"] = ["name"]
     components["JobBody"]["oneOf"] = PROGRAM
     components["JobBody"]["properties"] |= JOB
-    # Left out is not null: only a timeout can be removed.
-    components["EditBody"]["properties"] = {name: JOB[name] for name in components["EditBody"]["properties"]} | {
+    # Left out is not null: few fields can be removed.
+    edit = components["EditBody"]["properties"]
+    components["EditBody"]["properties"] = {name: JOB.get(name, schema) for name, schema in edit.items()} | {
         "command": PROGRAM[0]["properties"]["command"],
         "schedule": {**JOB["schedule"]["anyOf"][0], "minLength": 1, "pattern": r"\S"},
+        "kill_grace": {**JOB["kill_grace"], "anyOf": JOB["kill_grace"]["anyOf"][:2]},
     }
     components["EditBody"]["minProperties"] = 1
     for pause, usual in (("initial", "5s"), ("max", "1h")):

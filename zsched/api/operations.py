@@ -8,7 +8,8 @@ from typing import Any, Final
 
 from zsched.api import body, shapes
 from zsched.api.lists import FILTERS, SEARCHED
-from zsched.model.spec import EditBody, JobBody
+from zsched.model.edits import EditBody
+from zsched.model.spec import JobBody
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     ),
     "POST /jobs/bulk": Operation(
         "bulk",
-        "Cancel many jobs, or pause, resume or end many schedules",
+        "Cancel, hold, release, rerun or remove many jobs, or pause, resume or end many schedules",
         shapes.BulkDone,
         takes=body.BulkBody,
         example={"action": "cancel", "select": "5001-6000,7001"},
@@ -86,25 +87,27 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     ),
     "PATCH /jobs/{job}": Operation(
         "edit_job",
-        "Change a recurring job; the change applies to runs that no worker has yet",
+        "Change a recurring job, or one that waits for a worker; runs that a worker has stay as they are",
         shapes.JOB_WITH_RUN,
+        query=("reason",),
         takes=EditBody,
         example={"schedule": "30 3 * * *", "timeout": "10m"},
         lacks=_NO_JOB,
-        conflicts=_NO_SCHEDULE,
+        conflicts="The job is running or has ended, its schedule has ended, or the changes do not go together",
     ),
     "DELETE /jobs/{job}": Operation(
-        "end_schedule",
-        "End the schedule of a recurring job for good; the job and its runs stay visible",
+        "delete_job",
+        "Remove a job that has ended; or end the schedule of a recurring job, which stays visible",
         shapes.JOB_WITH_RUN,
-        query=("cancel",),
+        query=("cancel", "only", "reason"),
         lacks=_NO_JOB,
-        conflicts="The job has no schedule, or its last fire has not ended and `cancel` was not given",
+        conflicts="The job, or its last fire without `cancel`, has not ended; or it is not what `only` says",
     ),
     "POST /jobs/{job}/pause": Operation(
         "pause_schedule",
         "Pause the schedule of a recurring job; a live run goes on",
         shapes.JOB_WITH_RUN,
+        query=("reason",),
         lacks=_NO_JOB,
         conflicts=_NO_SCHEDULE,
     ),
@@ -112,6 +115,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         "resume_schedule",
         "Resume a paused schedule: the next fire is the first one from now on",
         shapes.JOB_WITH_RUN,
+        query=("reason",),
         lacks=_NO_JOB,
         conflicts=_NO_SCHEDULE,
     ),
@@ -127,8 +131,33 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         "cancel",
         "Cancel the pending and running runs of a job",
         shapes.JOB_WITH_RUN,
+        query=("reason",),
         lacks=_NO_JOB,
         conflicts="The job has ended",
+    ),
+    "POST /jobs/{job}/hold": Operation(
+        "hold",
+        "Hold a job: no run of it starts until it is released; running ones go on",
+        shapes.JOB_WITH_RUN,
+        query=("reason",),
+        lacks=_NO_JOB,
+        conflicts="The job has ended, or has a schedule",
+    ),
+    "POST /jobs/{job}/release": Operation(
+        "release",
+        "Let the runs of a held job start",
+        shapes.JOB_WITH_RUN,
+        query=("reason",),
+        lacks=_NO_JOB,
+        conflicts="The job has a schedule",
+    ),
+    "POST /jobs/{job}/rerun": Operation(
+        "rerun",
+        "Run a job again that has ended, with the same id; its failures and crashes count from 0",
+        shapes.JOB_WITH_RUN,
+        query=("reason",),
+        lacks=_NO_JOB,
+        conflicts="The job has not ended, or has a schedule",
     ),
     "POST /jobs/{job}/log": Operation(
         "report",
@@ -283,6 +312,13 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     ),
     "GET /stats": Operation(
         "stats", "Count tasks and workers by state, and list the schedulers", shapes.Stats, kept=False
+    ),
+    "GET /usage": Operation(
+        "usage",
+        "What ended runs have used since a day, from counters: the most run time first",
+        shapes.array(shapes.USAGE),
+        query=("by", "since_day", "limit"),
+        kept=False,
     ),
     "GET /version": Operation("version", "Name, version and role", shapes.Version),
     "GET /openapi.json": Operation("openapi", "This document", dict[str, Any]),

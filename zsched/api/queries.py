@@ -13,9 +13,11 @@ from zsched.model.limits import (
     PAGE_ROWS_DEFAULT,
     PAGE_ROWS_MAX,
     QUEUE_CHARS_MAX,
+    REASON_CHARS_MAX,
     TAG_CHARS_MAX,
     WORKER_CHARS_MAX,
 )
+from zsched.model.records import UsageBy
 from zsched.model.types import RunStatus
 
 Schema = dict[str, Any]
@@ -108,6 +110,22 @@ QUERY: Final[Mapping[str, Schema]] = {
     "cancel": {
         "description": "Whether to cancel the last fire too, if it has not ended",
         "schema": {"enum": ["1", "0", "true", "false"], "default": "0"},
+    },
+    "by": {"description": "What is counted", "schema": {"enum": list(UsageBy), "default": UsageBy.OWNER}},
+    "since_day": {
+        "name": "since",
+        "description": "Only what ended on the day (UTC) of this time or later: RFC 3339, or a duration ago",
+        "schema": {"type": "string", "maxLength": 64},
+        "example": "30d",
+    },
+    "only": {
+        "description": "Do nothing unless the job has a schedule (`schedule`), or has none and has ended (`ended`)",
+        "schema": {"enum": ["schedule", "ended"]},
+    },
+    "reason": {
+        "description": "Why, for the event and for people",
+        "schema": {"type": "string", "maxLength": REASON_CHARS_MAX},
+        "example": "disk full",
     },
     "stream": {"schema": {"enum": ["stdout", "stderr"], "default": "stdout"}},
     "status": {"schema": {"enum": list(RunStatus)}},

@@ -12,7 +12,8 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from zsched.model import access, queues, records, types
 from zsched.model.fields import Id, Natural, shown_fields
-from zsched.scheduler.dispatcher.commands import Action, CauseCode
+from zsched.scheduler.dispatcher.bulk import Action
+from zsched.scheduler.dispatcher.commands import CauseCode
 from zsched.store.contract import Claimed
 
 # A member of an answer: its name, its type, and what it means.
@@ -93,6 +94,7 @@ REVOKED_TOKEN: Final = shape(
 )
 KEY: Final = shape(access.WorkerKey, name="Key")
 EVENT: Final = shape(records.Event)
+USAGE: Final = shape(records.Usage)
 SCHEDULER: Final = shape(records.Instance, name="Scheduler")
 # What a worker that polls gets; null when there is nothing for it.
 NEXT: Final = msgspec.defstruct("Next", [("job", HANDED_JOB | None)])
@@ -122,6 +124,8 @@ class BulkDone(Struct, kw_only=True):
     done: Group | UnsetType = UNSET
     ending: Group | UnsetType = UNSET
     finished: Group | UnsetType = UNSET
+    recurring: Group | UnsetType = UNSET
+    too_many_pending: Group | UnsetType = UNSET
     no_schedule: Group | UnsetType = UNSET
     schedule_ended: Group | UnsetType = UNSET
     live: Group | UnsetType = UNSET

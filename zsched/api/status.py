@@ -1,4 +1,4 @@
-"""/healthz, /readyz, /stats, /version: the state of the scheduler, for monitoring."""
+"""/healthz, /readyz, /stats, /usage, /version: the state of the scheduler, for monitoring."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import falcon
 
 from zsched import __version__
 from zsched.api import shapes, views
-from zsched.api.context import Context, answer, parameters
+from zsched.api.context import Context, answer, number, parameters, since_ms
 from zsched.api.problem import invalid
-from zsched.model.limits import INSTANCE_LIVE_MS
-from zsched.model.records import Role
+from zsched.model.limits import INSTANCE_LIVE_MS, PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX
+from zsched.model.records import Role, UsageBy
 from zsched.model.units import counted
 from zsched.store.contract import StoreError
 
@@ -100,6 +100,25 @@ class Stats:
         # The times of schedulers change with each call.
         resp.cache_control = ["no-store"]
         answer(resp, stats)
+
+    on_head = on_get
+
+
+class Usage:
+    """/usage: what ended runs have used, from counters kept by day."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        given = parameters(req, "by", "since", "limit")
+        if given.get("by", UsageBy.OWNER) not in list(UsageBy):
+            raise invalid("by", f"one of {', '.join(UsageBy)}")
+        limit = number(given, "limit", PAGE_ROWS_DEFAULT, 1, PAGE_ROWS_MAX)
+        by = UsageBy(given.get("by", UsageBy.OWNER))
+        used = self._context.reader.usage(by, since_ms(given) or 0, limit)
+        resp.cache_control = ["no-store"]
+        answer(resp, [views.usage(each) for each in used])
 
     on_head = on_get
 

@@ -13,7 +13,7 @@ from zsched.model.fields import Field, shown_fields
 from zsched.model.limits import LOGS_BYTES_SHOWN
 from zsched.model.output import cut
 from zsched.model.queues import Queue
-from zsched.model.records import Event, ForeignRuns, Instance
+from zsched.model.records import Event, ForeignRuns, Instance, Usage
 from zsched.model.source import function
 from zsched.model.types import Job, Run, Stream, Worker
 from zsched.store.contract import Claimed, QueueState, RunOutput
@@ -58,6 +58,7 @@ key: Final = viewer(WorkerKey)
 event: Final = viewer(Event)
 scheduler: Final = viewer(Instance)
 _queue: Final = viewer(Queue)
+usage: Final = viewer(Usage)
 # A job as a worker that polls gets it, with the run that it is to execute. It never gets secrets: they go over the
 # encrypted port only.
 handed_job: Final = viewer(Claimed, without=("secret_env",))

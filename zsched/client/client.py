@@ -266,11 +266,11 @@ class Client(Fleet):
                 jobs |= spans.of_numbers(job.id for job in unlisted if job.schedule is None)
         return jobs
 
-    def cancel(self, jobs: Iterable[Job | int]) -> dict[str, Group]:
+    def cancel(self, jobs: Iterable[Job | int], reason: str = "") -> dict[str, Group]:
         """Cancel many jobs by one call. Returns them by outcome: `done`; `ending` while workers end their runs;
         `finished` if they had ended before; `not_owner`; `unknown_job`. Empty groups are left out.
         """
-        return self.bulk("cancel", _numbers(jobs))
+        return self.bulk("cancel", _numbers(jobs), reason=reason)
 
     def bulk(
         self,
@@ -280,6 +280,7 @@ class Client(Fleet):
         owner: str | None = "me",
         status: str | None = None,
         cancel: bool = False,
+        reason: str = "",
     ) -> dict[str, Group]:
         """Apply an action to many jobs by POST /jobs/bulk (docs/rest.md). `jobs` None: all jobs of `owner`, or of all
         owners if that is None. Repeated for a minute when the answer is lost; jobs that were changed by then are
@@ -289,13 +290,12 @@ class Client(Fleet):
         check("jobs", jobs, Spans | None)
         check("owner", owner, str | None)
         check("status", status, str | None)
-        return many.bulk(self.ask, action, jobs, owner, status, cancel=cancel)
+        return many.bulk(self.ask, action, jobs, owner, {"status": status, "cancel": cancel, "reason": reason})
 
     def run(self, run_id: int) -> View:
         """A run as REST shows it. Raises NotFound."""
         check("run_id", run_id, int)
-        view: View = self.ask("GET", f"/runs/{run_id}").json()
-        return view
+        return dict(self.ask("GET", f"/runs/{run_id}").json())
 
     def log(self, run_id: int, stream: Stream = "stdout") -> bytes:
         """The known output of a run on a stream. A line marks bytes that were not kept."""

@@ -9,6 +9,8 @@ from urllib.parse import quote
 
 from zsched.client.arguments import check
 from zsched.client.http import Answer, View
+from zsched.client.lists import query
+from zsched.model.limits import PAGE_ROWS_MAX
 
 
 class Fleet(ABC):
@@ -41,8 +43,13 @@ class Fleet(ABC):
 
     def stats(self) -> View:
         """Counts of tasks and workers by status."""
-        view: View = self.ask("GET", "/stats").json()
-        return view
+        return dict(self.ask("GET", "/stats").json())
+
+    def usage(self, by: str = "owner", since: str | None = None) -> list[View]:
+        """What ended runs have used, by `owner`, since the day of a time (RFC 3339, or a duration ago)."""
+        check("by", by, str)
+        check("since", since, str | None)
+        return list(self.rows(f"/usage?limit={PAGE_ROWS_MAX}{query(by=by, since=since)}"))
 
     def queues(self) -> list[View]:
         """The queues that are paused or fair, or have pending or running tasks, as REST shows them."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING, NamedTuple, Self, TypedDict, Unpack
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, NamedTuple, Self, TypedDict, Unpack
+from urllib.parse import quote
 
 from zsched.client.arguments import check, check_fields
 from zsched.client.http import HOLD_S, LOOK_FACTOR, LOOK_S_MAX, LOOK_S_MIN, PATIENCE_S, Stream, View
@@ -24,12 +26,21 @@ class Chunk(NamedTuple):
 
 
 class Changes(TypedDict, total=False):
-    """Fields of a recurring job that can be changed."""
+    """Fields of a job that can be changed: of a recurring one, or of one that waits for a worker."""
 
     name: str
     command: str
     schedule: str
+    tags: Sequence[str]
+    priority: int
+    queue: str
+    deadline: str | float | None
     timeout: str | float | None
+    kill_grace: str | float
+    retries: int
+    backoff: Mapping[str, str | float]
+    retry_on: Sequence[int | str]
+    crash_limit: int | Literal["never"]
 
 
 class Job:
@@ -124,34 +135,67 @@ class Job:
             self.refresh()
         return self._client.log(self.run["run_id"], stream).decode(errors="replace") if self.run else ""
 
-    def cancel(self) -> Self:
-        """Cancel its pending or running runs. Raises Refused with code `finished` if it has none."""
-        return self._change("POST", "/cancel")
+    def cancel(self, reason: str = "") -> Self:
+        """Cancel its pending or running runs. Raises Refused with code `finished` if it has none. `reason` is stored,
+        as of the other acts.
+        """
+        return self._act("cancel", reason)
 
-    def pause(self) -> Self:
+    def hold(self, reason: str = "") -> Self:
+        """Let no run of it start; running ones go on. Raises Refused with code `finished` if it has ended."""
+        return self._act("hold", reason)
+
+    def release(self, reason: str = "") -> Self:
+        """Let its runs start again after a hold."""
+        return self._act("release", reason)
+
+    def rerun(self, reason: str = "") -> Self:
+        """Run it again after its end. Raises Refused with code `live` if it has not ended."""
+        return self._act("rerun", reason)
+
+    def pause(self, reason: str = "") -> Self:
         """Stop the fires of a recurring job; a live run goes on. Raises Refused with code `no_schedule` for a job
         without schedule, `schedule_ended` for one that has ended.
         """
-        return self._change("POST", "/pause")
+        return self._act("pause", reason)
 
-    def resume(self) -> Self:
+    def resume(self, reason: str = "") -> Self:
         """Let a paused job fire again, next at the first time from now. Raises as `pause` does."""
-        return self._change("POST", "/resume")
+        return self._act("resume", reason)
 
-    def end(self, *, cancel: bool = False) -> Self:
+    def end(self, *, cancel: bool = False, reason: str = "") -> Self:
         """End the schedule of a recurring job for good, and with `cancel` its live run. Raises Refused with code `live`
         while a run is live and `cancel` is not given, `no_schedule` for a job without schedule.
         """
-        return self._change("DELETE", "?cancel=1" if cancel else "")
+        check("reason", reason, str)
+        return self._change("DELETE", _query(only="schedule", cancel="1" if cancel else "", reason=reason))
 
-    def edit(self, **changes: Unpack[Changes]) -> Self:
-        """Change a recurring job, for runs dispatched from now on. A `timeout` of None removes the limit; other fields
-        stay as they are. Raises as `pause` does.
+    def delete(self, reason: str = "") -> Self:
+        """Remove it from the scheduler's database after its end. Raises Refused with code `live` if it has not ended,
+        `recurring` if it has a schedule.
         """
+        check("reason", reason, str)
+        return self._change("DELETE", _query(only="ended", reason=reason))
+
+    def edit(self, reason: str = "", **changes: Unpack[Changes]) -> Self:
+        """Change a job, for runs dispatched from now on. A `timeout` or `deadline` of None removes it; other fields
+        stay as they are. Raises Refused with code `started` for a job without schedule that a worker has or had.
+        """
+        check("reason", reason, str)
         check_fields(changes, Changes)
-        return self._change("PATCH", "", changes)
+        return self._change("PATCH", _query(reason=reason), changes)
+
+    def _act(self, act: str, reason: str) -> Self:
+        check("reason", reason, str)
+        return self._change("POST", f"/{act}{_query(reason=reason)}")
 
     def _change(self, method: str, call: str, body: object = None) -> Self:
         """Ask for a change; the answer is the job after it."""
         self.view = self._client.ask(method, f"/jobs/{self.id}{call}", body).json()
         return self
+
+
+def _query(**given: str) -> str:
+    """The parameters with a value, as the end of a path."""
+    pairs = [f"{name}={quote(value)}" for name, value in given.items() if value]
+    return f"?{'&'.join(pairs)}" if pairs else ""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from zsched.client.http import HOLD_S, LOOK_FACTOR, LOOK_S_MAX, LOOK_S_MIN, PATIENCE_S, Answer, ClientError, NotFound
@@ -19,7 +19,7 @@ from zsched.model.spans import Spans
 MANY_S: Final = 0.2
 
 
-Action = Literal["cancel", "pause", "resume", "end"]
+Action = Literal["cancel", "pause", "resume", "end", "hold", "release", "rerun", "delete"]
 
 _ENDED: Final = ("success", "failed", "cancelled")
 
@@ -94,14 +94,12 @@ def unfinished(ask: Ask, owner: str | None) -> dict[str, Group]:
 
 
 def bulk(
-    ask: Ask, action: Action, jobs: Spans | None, owner: str | None, status: str | None, *, cancel: bool
+    ask: Ask, action: Action, jobs: Spans | None, owner: str | None, more: Mapping[str, object]
 ) -> dict[str, Group]:
-    """Apply an action to jobs; None: to all of an owner, or of all owners. Repeated when the answer is lost."""
-    body: dict[str, object] = {"action": action}
-    if cancel:
-        body["cancel"] = True
-    if status is not None:
-        body["status"] = status
+    """Apply an action to jobs; None: to all of an owner, or of all owners. Repeated when the answer is lost. `more`:
+    further members of the body, left out where they are empty.
+    """
+    body: dict[str, object] = {"action": action, **{name: value for name, value in more.items() if value}}
     if jobs is None:
         body |= {"all_owners": True} if owner is None else {"owner": owner}
     done: dict[str, Group] = {}

@@ -26,6 +26,7 @@ class PolicyFields(TypedDict, total=False):
     signal: str | None
     retries: int | None
     backoff: Mapping[str, str | float] | None
+    retry_on: Sequence[int | str] | None
     on_lost: Literal["requeue", "fail"] | None
     on_disconnect: Literal["continue", "stop"] | None
     crash_limit: int | Literal["never"] | None
@@ -59,6 +60,7 @@ class Fields(PolicyFields, Placement, TurnFields, total=False):
     name: str | None
     schedule: str | None
     run_now: bool
+    hold: bool
     tags: list[str] | tuple[str, ...] | None
     user: str | None
     env: Mapping[str, str] | None

@@ -33,7 +33,7 @@ from urllib.parse import quote
 
 from zsched.client.client import Client, NotFound, View
 from zsched.commands import exits, options, table
-from zsched.commands.cancel import confirm
+from zsched.commands.acting import confirm
 
 
 def main(argv: Sequence[str]) -> int:

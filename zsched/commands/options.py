@@ -58,7 +58,7 @@ def parse(doc: str, argv: Sequence[str], *, mixed: bool = False, lead: int = 0) 
         # Positionally, so that docopt and its kept fork docopt-ng, which renamed these arguments, both do.
         return dict(docopt(doc, [*given, *program(doc).split()[1:], *words], False, None, True))
     except DocoptExit:
-        from zsched.commands.usage import explain_misfit
+        from zsched.commands.misfit import explain_misfit
 
         fail(doc, explain_misfit(doc, program(doc), given, words))
     except ValueError as error:

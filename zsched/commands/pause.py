@@ -7,10 +7,11 @@ A paused job does not fire until `zsched resume`. A run that is pending or runni
 changes nothing. Selectors: 12, 3-8, 1,4,9 and last.
 
 Options:
-  -q, --quiet  Print only job IDs.
-  --json       Print the jobs as a JSON array.
-  --url=URL    The scheduler: http://…, https://… or unix:/PATH (ZSCHED_URL).
-  -h, --help   Show this.
+  --reason=TEXT  Why, for the event.
+  -q, --quiet    Print only job IDs.
+  --json         Print the jobs as a JSON array.
+  --url=URL      The scheduler: http://…, https://… or unix:/PATH (ZSCHED_URL).
+  -h, --help     Show this.
 
 Exit codes: 0 done; 1 a job has no schedule, its schedule has ended, or this is not allowed; 2 wrong usage;
 3 there is no such job; 4 no scheduler answers.
@@ -29,6 +30,6 @@ def main(argv: Sequence[str]) -> int:
     return recurring.change(__doc__, argv, _pause)
 
 
-def _pause(job: Job, _arguments: Mapping[str, options.Value]) -> str:
-    job.pause()
+def _pause(job: Job, arguments: Mapping[str, options.Value]) -> str:
+    job.pause(options.text(arguments, "--reason") or "")
     return f"paused; its last run is still {job.status}" if job.view["live"] else "paused"

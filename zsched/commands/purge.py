@@ -28,7 +28,7 @@ from typing import Final
 from zsched.client.client import Client
 from zsched.client.http import HOLD_S
 from zsched.commands import exits, options, table
-from zsched.commands.cancel import confirm
+from zsched.commands.acting import confirm
 from zsched.model.units import counted
 
 STATUSES: Final = ("success", "failed", "cancelled")

@@ -54,7 +54,7 @@ def details(job: Job) -> Iterator[tuple[str, object]]:
         yield "waits", "{detail} ({code})".format(**view["why"])
     for key in (
         *("owner", "queue", "priority", "limits", "unique"),
-        *("schedule", "run_at", "deadline", "timeout", "kill_grace", "signal", "retries", "backoff"),
+        *("schedule", "run_at", "deadline", "timeout", "kill_grace", "signal", "retries", "backoff", "retry_on"),
         *("on_lost", "on_disconnect", "crash_limit", "user"),
         *("argv", "cwd", "cwd_hint", "umask", "umask_hint", "stdin_bytes"),
     ):
@@ -63,12 +63,16 @@ def details(job: Job) -> Iterator[tuple[str, object]]:
     for variable, value in (*view.get("env", {}).items(), *view.get("secret_env", {}).items()):
         yield "variable", f"{variable}={value}"
     yield "submitted", table.moment(view["created_at"])
-    for name, key in (("next fire", "next_fire_at"), ("cancel", "cancelled_at")):
+    for name, key, why in (
+        ("next fire", "next_fire_at", ""),
+        ("held since", "held_at", "hold_reason"),
+        ("cancel", "cancelled_at", "cancel_reason"),
+    ):
         if key in view:
-            yield name, table.moment(view[key])
+            yield name, table.moment(view[key]) + (f" ({view[why]})" if why in view else "")
     if not run:
         return
-    yield "run", f"{run['run_id']} ({run['status']}, attempt {run['attempt']})"
+    yield "run", f"{run['run_id']} ({run['status']}, attempt {run['attempt']}{_counts(run)})"
     if "worker_id" in run:
         yield "worker", run["worker_id"]
     if run["status"] == "running" and run.get("probation"):
@@ -86,6 +90,8 @@ def _shown(job: Job, key: str) -> object:
             return _pauses(job.view[key])
         case "limits":
             return ", ".join(f"{key}={runs}" for key, runs in job.view[key].items())
+        case "retry_on":
+            return ", ".join(map(str, job.view[key]))
         case "argv":
             return shlex.join(job.view[key])
         case "run_at" | "deadline":
@@ -93,6 +99,14 @@ def _shown(job: Job, key: str) -> object:
         case "schedule":
             return recurring.fields(job)
     return job.view[key]
+
+
+def _counts(run: View) -> str:
+    """What a run's task counts besides attempts, as the end of a list; empty for a task that only ran."""
+    from zsched.model.units import counted
+
+    nouns = {"failures": "failure", "crashes": "crash", "returns": "return"}
+    return "".join(f", {counted(run[key], noun)}" for key, noun in nouns.items() if key in run)
 
 
 def _pauses(backoff: View) -> str:

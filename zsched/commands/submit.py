@@ -22,6 +22,9 @@ Options:
                       Send the main process a signal this long before its --timeout, such as USR1@60s.
   --retries=COUNT     Number of retries after a failure (0).
   --backoff=DURATION  Pause before the first retry; it doubles before each further one (5s).
+  --retry-on=FAILURES
+                      Retry only these failures, such as 75,100-120,TERM,timeout: exit codes, signals, timeout,
+                      spawn_error (all failures).
   --on-lost=ACTION    If its worker is lost: requeue the job, or fail it, so that it starts at most once (requeue).
   --on-disconnect=ACTION
                       If its worker loses the scheduler: continue the run, or stop it before the job may start on
@@ -49,6 +52,7 @@ Options:
   --idempotency-key=KEY
                       Make the submit repeatable: for seven days, the same KEY with the same jobs prints the jobs that
                       were stored, and submits nothing (a random key).
+  --hold              Start nothing until `zsched release`.
   --wait              Wait until all jobs have finished.
   --dry-run           Print what would be submitted, and submit nothing.
   -q, --quiet         Print only job IDs, one on each line.
@@ -131,6 +135,8 @@ def read_jobs(arguments: Mapping[str, options.Value]) -> list[View]:
             options.fail(__doc__, f"{option} is empty")
     if arguments["--run-now"] and cron is None:
         options.fail(__doc__, "--run-now goes with --cron: other jobs run at once anyway")
+    if arguments["--hold"] and cron is not None:
+        options.fail(__doc__, "--hold is for jobs without --cron: use `zsched pause` for a recurring job")
     if arguments["--wait"] and cron is not None:
         options.fail(__doc__, "a job with --cron never ends, so there is nothing to --wait for")
     if arguments["--stdin"] and file == "-":
@@ -146,7 +152,7 @@ def read_jobs(arguments: Mapping[str, options.Value]) -> list[View]:
     fields.update(turn.read(__doc__, arguments))
     fields["name"], fields["schedule"] = options.text(arguments, "--name"), cron
     fields["run_now"], fields["user"] = bool(arguments["--run-now"]), options.text(arguments, "--user")
-    fields["tags"] = options.words(arguments, "--tag")
+    fields["tags"], fields["hold"] = options.words(arguments, "--tag"), bool(arguments["--hold"])
     fields["env"] = variables.read_plain(__doc__, arguments)
     fields["secret_env"] = variables.read_secret(__doc__, arguments)
 
@@ -181,6 +187,8 @@ def policy(arguments: Mapping[str, options.Value]) -> Fields:
     }
     if (pause := options.text(arguments, "--backoff")) is not None:
         fields["backoff"] = {"initial": pause}
+    if (failures := options.text(arguments, "--retry-on")) is not None:
+        fields["retry_on"] = failures.split(",")
     return fields
 
 

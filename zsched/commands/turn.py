@@ -12,7 +12,7 @@ def read(doc: str, arguments: Mapping[str, options.Value]) -> Fields:
     """The options as fields of a job. Wrong usage ends the program; REST checks names and bounds."""
     fields: Fields = {
         "queue": options.text(arguments, "--queue"),
-        "priority": _priority(doc, options.text(arguments, "--priority")),
+        "priority": read_priority(doc, options.text(arguments, "--priority")),
         "unique": options.text(arguments, "--unique"),
     }
     if limits := _limits(doc, arguments["--limit"]):
@@ -20,7 +20,8 @@ def read(doc: str, arguments: Mapping[str, options.Value]) -> Fields:
     return fields
 
 
-def _priority(doc: str, given: str | None) -> int | None:
+def read_priority(doc: str, given: str | None) -> int | None:
+    """The value of --priority; None if it is absent. Wrong usage ends the program."""
     if given is None:
         return None
     try:

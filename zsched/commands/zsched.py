@@ -13,14 +13,19 @@ Commands:
   wait     Wait until jobs have ended.
   logs     Show the output of a job.
   cancel   Cancel jobs.
+  hold     Let jobs start no run until they are released.
+  release  Let held jobs start.
+  rerun    Run jobs again that have ended.
+  delete   Remove jobs for good that have ended.
   pause    Pause recurring jobs.
   resume   Resume recurring jobs that were paused.
-  edit     Change a recurring job: its schedule, command, name or timeout.
+  edit     Change a recurring job, or one that waits for a worker.
   end      End the schedules of recurring jobs for good.
   workers  List the workers.
   queue    List, pause and resume queues, or share them between owners.
   foreign  List, keep or discard runs that workers hold for another database.
   summary  Count tasks and workers.
+  usage    Sum up what the runs of each owner have used.
   token    Make, list and revoke the tokens of API clients.
   access   Make, list and revoke worker keys, and make the access file of a worker on another host.
   key      Replace the scheduler's keys.
@@ -61,8 +66,9 @@ from zsched.host import standard
 # Each is a module of this package with main(argv) -> exit code, imported when it is called.
 COMMANDS: Final = (
     *("up", "submit", "run", "list", "events", "show", "wait", "logs", "cancel"),
+    *("hold", "release", "rerun", "delete"),
     *("pause", "resume", "edit", "end"),
-    *("workers", "queue", "foreign", "summary", "token", "access", "key", "purge", "db", "demo", "version"),
+    *("workers", "queue", "foreign", "summary", "usage", "token", "access", "key", "purge", "db", "demo", "version"),
 )
 
 # Names of similar commands in other programs.
@@ -70,7 +76,10 @@ MEANT: Final = {
     **dict.fromkeys(("ls", "ps", "jobs"), "list"),
     **dict.fromkeys(("queues", "partition", "partitions"), "queue"),
     **dict.fromkeys(("status", "stat", "stats", "top", "info"), "summary"),
-    **dict.fromkeys(("stop", "kill", "rm", "delete", "abort"), "cancel"),
+    **dict.fromkeys(("stop", "kill", "abort"), "cancel"),
+    **dict.fromkeys(("rm", "remove"), "delete"),
+    **dict.fromkeys(("requeue", "retry", "restart"), "rerun"),
+    **dict.fromkeys(("suspend",), "hold"),
     **dict.fromkeys(("start", "serve", "server"), "up"),
     **dict.fromkeys(("get", "describe", "inspect"), "show"),
     **dict.fromkeys(("history", "audit"), "events"),

@@ -21,6 +21,9 @@ class EventKind(StrEnum):
     SCHEDULE_RESUMED = "schedule_resumed"
     SCHEDULE_ENDED = "schedule_ended"
     JOB_EDITED = "job_edited"
+    # A job's starts.
+    HELD = "held"
+    RELEASED = "released"
     FIRE_SKIPPED = "fire_skipped"
     # Queues.
     QUEUE_PAUSED = "queue_paused"

@@ -49,6 +49,7 @@ class Cause(StrEnum):
     FIRE = "fire"
     REQUEUE = "requeue"
     RETRY = "retry"
+    RERUN = "rerun"
     # The scheduler decides.
     CLAIM = "claim"
     CANCEL = "cancel"
@@ -77,6 +78,7 @@ CAUSES: Final[Mapping[Cause, str]] = {
     Cause.FIRE: "a recurring job fires",
     Cause.REQUEUE: "a successor of a lost run is made",
     Cause.RETRY: "a successor of a failed run is made",
+    Cause.RERUN: "its ended task is run again for a caller",
     Cause.CLAIM: "it is assigned to a worker",
     Cause.CANCEL: "its job is cancelled",
     Cause.WITHDRAW: "it is cancelled, and its worker polls, so it can't be asked to end it",
@@ -114,11 +116,11 @@ class Move:
 
     `reason` is stored with the run and its event; where the status stays, or the run is new, only with the event.
     `successor`: the cause that makes the next run of the task. A REQUEUE needs a task that may start more than once, a
-    RETRY needs retries left.
+    RETRY needs retries left, and a failure that the job retries.
 
     Conditions: `fenced`, the run must be on the worker that reports; `unstarted` or `started`, its start must not be
     stored, or must be. Counts: `attempt`, the successor counts the run as an attempt if it has started; `failure`, as a
-    failure of the task; `crash`, as a crash. `silent`: it leaves no event.
+    failure of the task; `crash`, as a crash; `back`, the run itself counts a return. `silent`: it leaves no event.
     """
 
     became: State
@@ -130,6 +132,7 @@ class Move:
     attempt: bool = False
     failure: bool = False
     crash: bool = False
+    back: bool = False
     silent: bool = False
 
     @property
@@ -145,6 +148,7 @@ MOVES: Final[Mapping[State, Mapping[Cause, Move]]] = {
         Cause.FIRE: Move(State.PENDING, "fire"),
         Cause.REQUEUE: Move(State.PENDING, "requeued"),
         Cause.RETRY: Move(State.PENDING, "retry"),
+        Cause.RERUN: Move(State.PENDING, "rerun"),
     },
     State.PENDING: {
         Cause.CLAIM: Move(State.RUNNING),
@@ -158,8 +162,8 @@ MOVES: Final[Mapping[State, Mapping[Cause, Move]]] = {
         Cause.OUTLIVE: Move(State.RUNNING, started=True, silent=True),
         Cause.CANCEL: Move(State.CANCELLING, "cancel"),
         Cause.HANG: Move(State.STUCK, "stuck", fenced=True),
-        Cause.RETURN: Move(State.PENDING, Reason.RETURNED, fenced=True, unstarted=True),
-        Cause.BOUNCE: Move(State.PENDING, Reason.UNDELIVERED, fenced=True, unstarted=True),
+        Cause.RETURN: Move(State.PENDING, Reason.RETURNED, fenced=True, unstarted=True, back=True),
+        Cause.BOUNCE: Move(State.PENDING, Reason.UNDELIVERED, fenced=True, unstarted=True, back=True),
         Cause.SUCCEED: Move(State.SUCCESS, GIVEN, fenced=True),
         Cause.FAIL: Move(State.FAILED, GIVEN, Cause.RETRY, fenced=True, attempt=True, failure=True),
         Cause.LAPSE: Move(State.FAILED, GIVEN, Cause.REQUEUE, fenced=True, attempt=True),

@@ -11,6 +11,10 @@ from zsched.model.fields import ARRAY, NEVER, TIME, Codec, Form, Id, Natural, ab
 from zsched.model.types import JobId, RunId, WorkerId
 
 
+def _seconds(ms: int) -> float:
+    return ms / 1000
+
+
 class ForeignDecision(StrEnum):
     """The operator's decision on a worker's foreign runs: they continue while it gets new work, or they are ended."""
 
@@ -33,6 +37,25 @@ class ForeignRuns(Struct, frozen=True, kw_only=True):
     decision: Annotated[ForeignDecision | None, about("What the operator decided.")] = None
     decided_by: Annotated[str | None, about("Who decided.")] = None
     decided_ms: Annotated[int | None, about("When it was decided.", Form(codec=TIME))] = None
+
+
+class UsageBy(StrEnum):
+    """What usage is counted by."""
+
+    OWNER = "owner"
+
+
+class Usage(Struct, frozen=True, kw_only=True):
+    """What the ended runs of an owner have used since a day."""
+
+    key: Annotated[str, about("The owner; empty for jobs without one.")]
+    success: Annotated[Natural, about("How many runs ended with success.")]
+    failed: Annotated[Natural, about("How many runs failed, those that were retried included.")]
+    cancelled: Annotated[Natural, about("How many runs were cancelled.")]
+    run_ms: Annotated[
+        Natural,
+        about("How long they ran, in seconds.", Form(json="run_seconds", codec=Codec(show=_seconds, shown=float))),
+    ]
 
 
 class Role(StrEnum):

@@ -14,6 +14,13 @@ NUMBERS: Final = {
 }  # fmt: skip
 
 
+# Those that may end a process, by which retries may choose.
+ENDING: Final = {
+    **NUMBERS, "ILL": 4, "TRAP": 5, "BUS": 7, "FPE": 8, "KILL": 9, "SEGV": 11, "PIPE": 13, "XFSZ": 25, "VTALRM": 26,
+    "PROF": 27, "IO": 29, "PWR": 30, "SYS": 31,
+}  # fmt: skip
+
+
 @lru_cache(maxsize=256)
 def parse_early_signal(text: str) -> tuple[int, int]:
     """A signal before the timeout, such as `USR1@60s`: its number, and the time between in ms.

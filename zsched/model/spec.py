@@ -1,16 +1,18 @@
-"""Check a submitted job or edit: a JobSpec or JobEdit, or a SpecError that names the field and the remedy. Pure."""
+"""Check a submitted job: a JobSpec, or a SpecError that names the field and the remedy. Pure.
+
+edits.py checks changes of a job by the same rules.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 
-from msgspec import UNSET, Meta, Struct, UnsetType
-from msgspec.structs import replace
+from msgspec import Meta, Struct
 
 from zsched.model import schedule
 from zsched.model.backoff import USUAL_BACKOFF, Backoff
+from zsched.model.failures import Failure, parse_failures
 from zsched.model.faults import SpecError
 from zsched.model.launch import Launch, launch_fields
 from zsched.model.limits import (
@@ -33,33 +35,8 @@ from zsched.model.limits import (
 from zsched.model.names import DEFAULT_QUEUE, KEY_NAME, KEY_RULE, QUEUE_NAME, QUEUE_RULE, TAG, USER_NAME
 from zsched.model.program import argv_command, check_argv, check_folder, check_stdin, check_umask, check_variables
 from zsched.model.signals import early_signal_text, parse_early_signal, signal_fault
-from zsched.model.types import Job, JobSpec, OnDisconnect, OnLost, Policy
+from zsched.model.types import JobSpec, OnDisconnect, OnLost, Policy
 from zsched.model.units import format_duration_ms, parse_duration_ms, parse_time
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobEdit:
-    """Changes of a recurring job, checked. None leaves a field unchanged; `timeout_ms` 0 removes the limit. A new
-    command replaces the arguments of a job without a shell.
-    """
-
-    name: str | None = None
-    command: str | None = None
-    schedule: str | None = None
-    timeout_ms: int | None = None
-
-    def applied_to(self, job: Job) -> Job:
-        """The job with the changes. Its `next_fire_ms` stays as it was."""
-        timeout_ms = job.policy.timeout_ms if self.timeout_ms is None else self.timeout_ms or None
-        return replace(
-            job,
-            name=self.name or job.name,
-            command=self.command or job.command,
-            argv=None if self.command else job.argv,
-            schedule=self.schedule or job.schedule,
-            policy=replace(job.policy, timeout_ms=timeout_ms),
-        )
-
 
 Duration = str | int | float
 # `never`: a task survives any number of crashes.
@@ -85,6 +62,7 @@ class JobBody(Launch, forbid_unknown_fields=True, frozen=True):
     stdin: str | None = None
     schedule: str | None = None
     run_now: bool = False
+    hold: bool = False
     run_at: str | None = None
     delay: Duration | None = None
     deadline: Duration | None = None
@@ -98,18 +76,10 @@ class JobBody(Launch, forbid_unknown_fields=True, frozen=True):
     signal: str | None = None
     retries: Annotated[int, Meta(ge=0, le=RETRIES_MAX)] = 0
     backoff: BackoffBody | None = None
+    retry_on: tuple[Failure, ...] | None = None
     on_lost: OnLost = OnLost.REQUEUE
     on_disconnect: OnDisconnect = OnDisconnect.CONTINUE
     crash_limit: CrashLimit = CRASH_LIMIT_DEFAULT
-
-
-class EditBody(Struct, forbid_unknown_fields=True, frozen=True):
-    """Changes of a recurring job, a JSON merge patch (RFC 7396): what is left out stays, `null` removes a timeout."""
-
-    name: str | UnsetType | None = UNSET
-    command: str | UnsetType | None = UNSET
-    schedule: str | UnsetType | None = UNSET
-    timeout: Duration | UnsetType | None = UNSET
 
 
 REQUIRED: Final = "Name and command are required"
@@ -126,7 +96,7 @@ def keeps_none(_name: str, _value: str) -> str:
 
 def job_spec(body: JobBody, seal: Seal = keeps_none) -> JobSpec:
     """Check a submitted job and seal its secrets. Raises SpecError, and the errors of `seal`."""
-    name, command, cron = _name(body.name), _program(body), _schedule(body.schedule)
+    name, command, cron = check_name(body.name), _program(body), check_schedule(body.schedule)
     check_folder("cwd", body.cwd)
     check_folder("cwd_hint", body.cwd_hint)
     check_umask("umask", body.umask)
@@ -147,9 +117,10 @@ def job_spec(body: JobBody, seal: Seal = keeps_none) -> JobSpec:
         stdin=body.stdin,
         schedule=cron,
         run_now=body.run_now,
-        tags=_tags(body.tags or ()),
+        hold=_hold(body),
+        tags=check_tags(body.tags or ()),
         priority=body.priority,
-        queue=_queue(body.queue),
+        queue=check_queue(body.queue),
         limits=_limits(body.limits or {}),
         unique=_unique(body.unique, recurring=cron is not None),
         policy=policy,
@@ -158,25 +129,7 @@ def job_spec(body: JobBody, seal: Seal = keeps_none) -> JobSpec:
     )
 
 
-def job_edit(body: EditBody) -> JobEdit:
-    """Check an edit, by the rules of a submit. Raises SpecError."""
-    if body == EditBody():
-        raise SpecError("", f"nothing to change: give at least one of {', '.join(EditBody.__struct_fields__)}")
-    cron = None if body.schedule is UNSET else _schedule(body.schedule)
-    if cron is None and body.schedule is not UNSET:
-        raise SpecError("schedule", "a recurring job keeps a schedule: DELETE the job to end it")
-    timeout_ms = None
-    if body.timeout is not UNSET:
-        timeout_ms = 0 if body.timeout is None else _timeout_ms(body.timeout)
-    return JobEdit(
-        name=None if body.name is UNSET else _name(body.name),
-        command=None if body.command is UNSET else _command(body.command),
-        schedule=cron,
-        timeout_ms=timeout_ms,
-    )
-
-
-def _name(given: str | None) -> str:
+def check_name(given: str | None) -> str:
     name = given or ""
     if not name.strip():
         raise SpecError("name", REQUIRED)
@@ -188,14 +141,14 @@ def _name(given: str | None) -> str:
 def _program(body: JobBody) -> str:
     """The command of a job, which stands for its arguments where it has those. Raises SpecError."""
     if body.argv is None:
-        return _command(body.command)
+        return check_command(body.command)
     if body.command is not None:
         raise SpecError("argv", "not together with command: give one of them")
     check_argv(body.argv)
     return argv_command(body.argv)
 
 
-def _command(given: str | None) -> str:
+def check_command(given: str | None) -> str:
     command = given or ""
     if not command.strip():
         raise SpecError("command", REQUIRED)
@@ -204,7 +157,7 @@ def _command(given: str | None) -> str:
     return command
 
 
-def _tags(given: tuple[str, ...]) -> tuple[str, ...]:
+def check_tags(given: tuple[str, ...]) -> tuple[str, ...]:
     """The tags, each once, in order."""
     tags = tuple(sorted(set(given)))
     if len(tags) > TAGS_MAX:
@@ -215,7 +168,7 @@ def _tags(given: tuple[str, ...]) -> tuple[str, ...]:
     return tags
 
 
-def _queue(given: str | None) -> str:
+def check_queue(given: str | None) -> str:
     if given is not None and not QUEUE_NAME.fullmatch(given):
         raise SpecError("queue", f"a queue's name: {QUEUE_RULE}")
     return given or DEFAULT_QUEUE
@@ -238,7 +191,7 @@ def _unique(given: str | None, *, recurring: bool) -> str | None:
     return given
 
 
-def _schedule(given: str | None) -> str | None:
+def check_schedule(given: str | None) -> str | None:
     # Old clients send an empty schedule for none.
     cron = (given or "").strip() or None
     if cron is not None and len(cron) > SCHEDULE_CHARS_MAX:
@@ -249,6 +202,12 @@ def _schedule(given: str | None) -> str | None:
         except schedule.ScheduleError as error:
             raise SpecError("schedule", str(error)) from None
     return cron
+
+
+def _hold(body: JobBody) -> bool:
+    if body.hold and body.schedule:
+        raise SpecError("hold", "not together with schedule: pause the job instead")
+    return body.hold
 
 
 def _timing(body: JobBody, *, recurring: bool) -> dict[str, Any]:
@@ -264,15 +223,20 @@ def _timing(body: JobBody, *, recurring: bool) -> dict[str, Any]:
     if body.run_at is not None:
         timing["run_at_ms"] = _time_ms("run_at", body.run_at)
     if body.delay is not None:
-        timing["delay_ms"] = _duration_ms("delay", body.delay)
-    if isinstance(body.deadline, str) and "-" in body.deadline:
-        timing["deadline_ms"] = _time_ms("deadline", body.deadline)
-    elif body.deadline is not None:
-        timing["expiry_ms"] = _duration_ms("deadline", body.deadline)
+        timing["delay_ms"] = check_duration("delay", body.delay)
+    if body.deadline is not None:
+        timing["deadline_ms"], timing["expiry_ms"] = check_deadline(body.deadline)
     for begin, end in (("run_at_ms", "deadline_ms"), ("delay_ms", "expiry_ms")):
         if (first := timing.get(begin)) is not None and (last := timing.get(end)) is not None and last <= first:
             raise SpecError("deadline", f"later than {begin.removesuffix('_ms')}: else the job could never start")
     return timing
+
+
+def check_deadline(given: Duration) -> tuple[int | None, int | None]:
+    """A deadline as a time, or as a duration, in ms; the other one is None."""
+    if isinstance(given, str) and "-" in given:
+        return _time_ms("deadline", given), None
+    return None, check_duration("deadline", given)
 
 
 def _time_ms(field: str, given: str) -> int:
@@ -282,24 +246,25 @@ def _time_ms(field: str, given: str) -> int:
         raise SpecError(field, str(error)) from None
 
 
-def _timeout_ms(given: Duration) -> int:
-    timeout_ms = _duration_ms("timeout", given)
-    if timeout_ms <= 0:
+def check_timeout(given: Duration | None) -> int | None:
+    timeout_ms = None if given is None else check_duration("timeout", given)
+    if timeout_ms is not None and timeout_ms <= 0:
         raise SpecError("timeout", "longer than nothing: null means no limit")
     return timeout_ms
 
 
 def _policy(body: JobBody) -> Policy:
-    timeout_ms = None if body.timeout is None else _timeout_ms(body.timeout)
+    timeout_ms = check_timeout(body.timeout)
     grace_ms = GRACE_MS_DEFAULT
     if body.kill_grace is not None:
-        grace_ms = _duration_ms("kill_grace", body.kill_grace, GRACE_MS_MAX)
+        grace_ms = check_duration("kill_grace", body.kill_grace, GRACE_MS_MAX)
     return Policy(
         timeout_ms=timeout_ms,
         grace_ms=grace_ms,
         signal=_signal(body.signal, timeout_ms),
         retries=body.retries,
-        backoff=USUAL_BACKOFF if body.backoff is None else _backoff(body.backoff),
+        backoff=USUAL_BACKOFF if body.backoff is None else check_backoff(body.backoff),
+        retry_on=_retry_on(body),
         on_lost=body.on_lost,
         on_disconnect=body.on_disconnect,
         crash_limit=None if body.crash_limit == "never" else body.crash_limit,
@@ -318,11 +283,24 @@ def _signal(given: str | None, timeout_ms: int | None) -> str | None:
     return text
 
 
-def _backoff(body: BackoffBody) -> Backoff:
+def _retry_on(body: JobBody) -> tuple[str, ...]:
+    if body.retry_on and not body.retries:
+        raise SpecError("retry_on", "it chooses among retries: set retries")
+    return check_failures(body.retry_on or ())
+
+
+def check_failures(given: tuple[Failure, ...]) -> tuple[str, ...]:
+    try:
+        return parse_failures(given)
+    except ValueError as error:
+        raise SpecError("retry_on", str(error)) from None
+
+
+def check_backoff(body: BackoffBody) -> Backoff:
     return Backoff(
-        initial_ms=_duration_ms("backoff/initial", body.initial, BACKOFF_MS_MAX),
+        initial_ms=check_duration("backoff/initial", body.initial, BACKOFF_MS_MAX),
         factor=body.factor,
-        max_ms=_duration_ms("backoff/max", body.max, BACKOFF_MS_MAX),
+        max_ms=check_duration("backoff/max", body.max, BACKOFF_MS_MAX),
         jitter=body.jitter,
     )
 
@@ -332,7 +310,7 @@ def _seconds(given: float) -> str:
     return f"{given}s" if isinstance(given, int) else f"{given:.9f}s"
 
 
-def _duration_ms(field: str, given: Duration, most_ms: int = DURATION_MS_MAX) -> int:
+def check_duration(field: str, given: Duration, most_ms: int = DURATION_MS_MAX) -> int:
     try:
         duration_ms = parse_duration_ms(given if isinstance(given, str) else _seconds(given))
     except ValueError as error:

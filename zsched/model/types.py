@@ -16,6 +16,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from zsched.model.backoff import USUAL_BACKOFF, Backoff, backoff_text, read_backoff
+from zsched.model.failures import FAILURES
 from zsched.model.fields import (
     ARRAY,
     DURATION,
@@ -107,6 +108,10 @@ class Blocked:
     # Its demand has limits. It is claimed with the bit, while there is room under all of them; so a run that comes back
     # from its worker has it still.
     LIMITED: Final = 4
+    # Its job is held. A running run keeps the bit, so that what comes after it is held too.
+    HELD: Final = 8
+    # It prefers another worker than the one on which its task has failed.
+    AVOIDS: Final = 16
     # Its task waits for a time of the wall clock.
     DATE: Final = 64
 
@@ -150,6 +155,12 @@ class Policy(Struct, frozen=True, kw_only=True):
         Backoff,
         about("How long retries wait.", Form(codec=Codec(read_backoff, backoff_text, nullable=True))),
     ] = USUAL_BACKOFF
+    retry_on: Annotated[
+        tuple[str, ...],
+        about(
+            "Which failures are tried again: exit codes, signals and reasons. None: all of them.", Form(codec=FAILURES)
+        ),
+    ] = ()
     on_lost: Annotated[
         OnLost,
         about("What happens to a task whose worker is lost: `requeue` (at least once), `fail` (at most once)."),
@@ -212,6 +223,7 @@ class JobSpec(JobFields, frozen=True, kw_only=True):
     """
 
     run_now: bool = False
+    hold: bool = False
     delay_ms: int | None = None
     expiry_ms: int | None = None
     stdin: str | None = None
@@ -281,6 +293,11 @@ class Job(JobFields, frozen=True, kw_only=True):
     cancel_ms: Annotated[int | None, about("When it was cancelled.", Form(json="cancelled_at", rank=6, codec=TIME))] = (
         None
     )
+    cancel_reason: Annotated[str | None, about("Why it was cancelled, as the caller said.", Form(rank=6))] = None
+    held_ms: Annotated[int | None, about("Since when it is held: no run of it starts.", Form(rank=3, codec=TIME))] = (
+        None
+    )
+    hold_reason: Annotated[str | None, about("Why it is held, as the caller said.", Form(rank=3))] = None
     created_ms: Annotated[int, about("When it was submitted.", Form(rank=6, codec=TIME))]
     updated_ms: Annotated[int, about("When it changed last.", Form(rank=6, codec=TIME))]
 
@@ -316,12 +333,15 @@ class Run(Struct, frozen=True, kw_only=True):
     )
     detail: Annotated[str | None, about("A sentence for people on the reason. It may change.")] = None
     due_ms: Annotated[int | None, about("When it may start, if it waits for a time.", Form(codec=TIME))] = None
+    blocked: Annotated[int, about("Bits of Blocked, which keep a pending run from starting.", Form(json=HIDDEN))] = 0
+    avoids: Annotated[WorkerId | None, about("The worker on which its task has failed before.", Form(json=HIDDEN))] = (
+        None
+    )
     exit_code: Annotated[int | None, about("Exit code of its process.")] = None
     signal: Annotated[int | None, about("Number of the signal that ended its process.")] = None
-    crashes: Annotated[int, about("How many runs of the task may have killed their workers.", Form(json=HIDDEN))] = 0
-    failures: Annotated[
-        int, about("How many runs of the task before this one failed by themselves.", Form(json=HIDDEN))
-    ] = 0
+    crashes: Annotated[Natural, about("How many runs of the task may have killed their workers.")] = 0
+    failures: Annotated[Natural, about("How many runs of the task before this one failed by themselves.")] = 0
+    returns: Annotated[Natural, about("How often a run of the task came back from a worker unstarted.")] = 0
     probation: Annotated[bool, about("Whether it is on probation; if it has ended: whether it was then.")] = False
     claimed_ms: Annotated[int | None, about("When a worker got it, by the scheduler's clock.", Form(json=HIDDEN))] = (
         None

@@ -123,7 +123,7 @@ def format_duration_ms(duration_ms: int) -> str:
 
 def counted(count: int, noun: str) -> str:
     """A number with its noun: `1 run`, `2 runs`, `0 processes`."""
-    ending = "" if count == 1 else "es" if noun.endswith("s") else "s"
+    ending = "" if count == 1 else "es" if noun.endswith(("s", "sh")) else "s"
     return f"{count} {noun}{ending}"
 
 

@@ -24,7 +24,7 @@ _EVENTS: Final = """
     WHERE event_id > ? ORDER BY event_id LIMIT ?"""
 _RUNS: Final = """
     SELECT run_id, job_id, task, status, reason, worker_id FROM runs WHERE run_id > ? ORDER BY run_id LIMIT ?"""
-_SUCCESSION: Final = frozenset(MOVES[State.NEW][cause].reason for cause in (Cause.REQUEUE, Cause.RETRY))
+_SUCCESSION: Final = frozenset(MOVES[State.NEW][cause].reason for cause in (Cause.REQUEUE, Cause.RETRY, Cause.RERUN))
 _SCHEDULES: Final = """
     SELECT job_id, CASE WHEN ended_ms IS NOT NULL THEN 'ended' WHEN paused_ms IS NOT NULL THEN 'paused'
         ELSE 'scheduled' END, next_fire_ms IS NOT NULL

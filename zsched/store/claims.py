@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from msgspec.structs import replace
@@ -11,7 +12,7 @@ from zsched.model.lifecycle import Cause
 from zsched.model.limits import CLAIM_AHEAD_RUNS_MAX
 from zsched.model.types import DemandId, JobId, Reason, Run, RunId, WorkerId
 from zsched.store import rows, sql, transitions
-from zsched.store.contract import Claim, Claimed, Holding, Load, StoreCorrupt
+from zsched.store.contract import Avoiding, Claim, Claimed, Holding, Load, Ready, StoreCorrupt
 from zsched.store.engine import Row
 from zsched.store.lives import PENDING, RUNNING, Change
 from zsched.store.mapping import DAMAGED
@@ -26,15 +27,26 @@ class ClaimsWriter(OffersWriter):
 
     # --- from pending to running ---
 
+    def avoiding(self, count: int) -> list[Avoiding]:
+        if not self._avoiding:
+            return []
+        return [
+            Avoiding(Ready(DemandId(demand_id), self._demand(DemandId(demand_id)), priority, RunId(run_id)), worker_id)
+            for run_id, demand_id, priority, worker_id in self._execute(sql.AVOIDING, (count,))
+            if self._demand(DemandId(demand_id)).queue not in self.queues.paused
+        ]
+
+    def stop_avoiding(self, runs: Sequence[RunId]) -> None:
+        self._ahead.waiting = None
+        self._engine.execute_list(sql.STOP_AVOIDING, [(run_id,) for run_id in runs])
+
     def claim(self, wanted: Claim, now_ms: int) -> list[Claimed]:
         demand = self._demand(wanted.demand_id)
-        claimed = self._take_waiting(wanted, demand.probation > 0)
+        claimed = [] if wanted.run_id is not None else self._take_waiting(wanted, demand.probation > 0)
         # Runs with limits are not the first ready ones, so they are claimed by their ids.
         listed = bool(claimed or demand.limits)
         if not claimed:
-            count = min(wanted.count, self._tallies.room(demand)) if demand.limits else wanted.count
-            chosen = (wanted.demand_id, wanted.floor, count)
-            claimed, damaged = self._claimable(chosen, demand, wanted.lease_ms)
+            claimed, damaged = self._claimable(wanted, demand)
             for run_id, why in damaged:
                 self._quarantine(run_id, wanted.worker_id, why, now_ms)
         if late := [run.run_id for run in claimed if run.expires_ms is not None and run.expires_ms <= now_ms]:
@@ -53,9 +65,10 @@ class ClaimsWriter(OffersWriter):
             wanted.worker_id, wanted.handed_n, now_ms, wanted.lease_ms, probation, wanted.ends, now_ms
         )  # fmt: skip
         taken = [(run.run_id, run.job_id, None, False, False, wanted.demand_id) for run in claimed]
-        if listed:
+        if listed or wanted.run_id is not None:
+            statement = transitions.CLAIM_LISTED if wanted.run_id is None else transitions.CLAIM_AVOIDING
             runs = [(run.run_id,) for run in claimed]
-            self._move_list((PENDING, Cause.CLAIM), (transitions.CLAIM_LISTED, values), runs, change, taken)
+            self._move_list((PENDING, Cause.CLAIM), (statement, values), runs, change, taken)
             return
         # Within one transaction of the only writer, this chooses the same runs as the statement before, without those
         # that are damaged or late.
@@ -77,22 +90,24 @@ class ClaimsWriter(OffersWriter):
         self._ahead.waiting = waiting._replace(rows=waiting.rows[len(chosen) :])
         return claimed
 
-    def _claimable(
-        self, chosen: Row, demand: Demand, lease_ms: int | None
-    ) -> tuple[list[Claimed], list[tuple[RunId, str]]]:
+    def _claimable(self, wanted: Claim, demand: Demand) -> tuple[list[Claimed], list[tuple[RunId, str]]]:
         """The runs that a claim takes, and those of them whose rows are damaged, with the reason."""
         statement, ids, probation = sql.CLAIMABLE, sql.CLAIMABLE_IDS, demand.probation > 0
+        chosen: Row = (wanted.demand_id, wanted.floor, wanted.count)
         if demand.limits:
             statement, ids = sql.CLAIMABLE_LIMITED, sql.CLAIMABLE_LIMITED_IDS
+            chosen = (wanted.demand_id, wanted.floor, min(wanted.count, self._tallies.room(demand)))
+        if wanted.run_id is not None:
+            statement, chosen = sql.ORDER_AVOIDING, (wanted.run_id,)
         try:
-            return [_claimed(row, probation, lease_ms) for row in self._execute(statement, chosen)], []
+            return [_claimed(row, probation, wanted.lease_ms) for row in self._execute(statement, chosen)], []
         except _DAMAGE:
             pass
         # One damaged row must not keep the others from starting: read each by itself.
         claimed, damaged = [], []
-        for (run_id,) in self._execute(ids, chosen):
+        for (run_id,) in self._execute(ids, chosen) if wanted.run_id is None else [(wanted.run_id,)]:
             try:
-                claimed.append(_claimed(self._execute(sql.ORDER, (run_id,))[0], probation, lease_ms))
+                claimed.append(_claimed(self._execute(sql.ORDER, (run_id,))[0], probation, wanted.lease_ms))
             except _DAMAGE as error:
                 damaged.append((RunId(run_id), repr(error)))
         return claimed, damaged

@@ -39,6 +39,8 @@ class Core:
         self._ahead = Ahead()
         self._rows_before = 0
         self._held_read = 0
+        # Whether some run avoids a worker, as of the last `next_due_ms`.
+        self._avoiding = False
 
     # --- transactions ---
 

@@ -64,6 +64,11 @@ class EndsWriter(Lives):
             actor=f"worker {worker_id}",
             worker_id=worker_id,
             reasons={outcome.run_id: outcome.reason for outcome in outcomes},
+            took_ms={
+                outcome.run_id: max(0, outcome.finished_ms - outcome.started_ms)
+                for outcome in outcomes
+                if outcome.started_ms is not None
+            },
         )
         one, many = _result(cause)
         was = RUNNING, cause

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from zsched.model.demand import Demand
 from zsched.model.events import EventKind
-from zsched.model.lifecycle import Cause
+from zsched.model.lifecycle import TERMINAL, Cause
 from zsched.model.names import DEFAULT_QUEUE
-from zsched.model.types import Blocked, Job, JobId, JobSpec, OnLost, RunId, RunStatus, WorkerId
-from zsched.store import rows, sql, transitions
+from zsched.model.types import Blocked, DemandId, Job, JobId, JobSpec, OnLost, RunId, RunStatus, WorkerId
+from zsched.store import acts, rows, sql, transitions
 from zsched.store.contract import Cancelled, Target
 from zsched.store.engine import Row
 from zsched.store.ledger import Note
@@ -47,15 +48,16 @@ class JobsWriter(Lives):
         job_ids = [JobId(number) for number in self._insert("jobs", sql.ADD_JOB, jobs)]
         self._add_parts(job_ids, specs)
         held = any(spec.is_held for spec in specs)
-        at_once: list[tuple[JobId, Row]] = []
+        at_once: list[tuple[JobId, int, Row]] = []
         for job_id, spec, demand_id in zip(job_ids, specs, demands, strict=True):
             if spec.schedule is not None:
                 self._ledger.note(Note(at_ms=now_ms, actor=actor, became=EventKind.SCHEDULED, job_id=job_id))
             if spec.schedule is None or spec.run_now:
                 run: Row = (job_id, demand_id, spec.priority, now_ms)
-                at_once.append((job_id, (*run, *_holds(spec, now_ms)) if held else run))
+                at_once.append((job_id, demand_id, (*run, *_holds(spec, now_ms)) if held else run))
         statement = transitions.ADD_HELD_RUN if held else transitions.ADD_RUN
         self._make(Cause.SUBMIT, statement, at_once, Change(at_ms=now_ms, actor=actor))
+        self._hold([job_id for job_id, spec in zip(job_ids, specs, strict=True) if spec.hold], actor, "", now_ms)
         return job_ids
 
     def _add_parts(self, job_ids: Sequence[JobId], specs: Sequence[JobSpec]) -> None:
@@ -96,25 +98,93 @@ class JobsWriter(Lives):
             self._ahead.pending = int(self._execute(sql.TOTAL_PENDING)[0][0])
         return self._ahead.pending + self._ledger.pending
 
-    def cancel(self, job_id: JobId, actor: str, now_ms: int) -> Cancelled:
-        change = Change(at_ms=now_ms, actor=actor)
+    def cancel(self, job_id: JobId, actor: str, now_ms: int, reason: str = "") -> Cancelled:
+        change = Change(at_ms=now_ms, actor=actor, detail=reason)
         values = (actor, now_ms, now_ms, job_id)
         pending = self._move((PENDING, Cause.CANCEL), transitions.CANCEL_PENDING, values, change)
         running = self._execute(transitions.RUNNING_OF_JOB, (job_id,))
         if pending or running:
-            self._execute(sql.MARK_JOB_CANCELLED, values)
+            self._execute(sql.MARK_JOB_CANCELLED, (actor, now_ms, reason or None, now_ms, job_id))
         if running:
             marks = (actor, now_ms, job_id)
             self._move((RUNNING, Cause.CANCEL), transitions.MARK_CANCELLED, marks, change, running)
         return Cancelled(len(pending), [(WorkerId(worker_id), RunId(run_id)) for run_id, _, worker_id, *_ in running])
 
+    # --- hold, release and rerun ---
+
+    def hold(self, job_id: JobId, actor: str, reason: str, now_ms: int) -> bool:
+        return self._hold([job_id], actor, reason, now_ms)
+
+    def _hold(self, job_ids: Sequence[JobId], actor: str, reason: str, now_ms: int) -> bool:
+        """Hold jobs; returns whether any was not held before."""
+        if not job_ids:
+            return False
+        self._ahead.waiting = None
+        values = [(now_ms, reason or None, now_ms, job_id) for job_id in job_ids]
+        held = [JobId(job_id) for (job_id,) in self._engine.executemany(acts.HOLD_JOB, values)]
+        self._engine.executemany(acts.HOLD_RUNS, [(job_id,) for job_id in held])
+        for job_id in sorted(held):
+            note = Note(at_ms=now_ms, actor=actor, job_id=job_id, became=EventKind.HELD, detail=reason)
+            self._ledger.note(note)
+        return bool(held)
+
+    def release(self, job_id: JobId, actor: str, reason: str, now_ms: int) -> bool:
+        released = self._execute(acts.RELEASE_JOB, (now_ms, job_id))
+        if released:
+            self._ahead.waiting = None
+            self._execute(acts.RELEASE_RUNS, (job_id,))
+            note = Note(at_ms=now_ms, actor=actor, job_id=job_id, became=EventKind.RELEASED, detail=reason)
+            self._ledger.note(note)
+        return bool(released)
+
+    def rerun(self, job_id: JobId, actor: str, reason: str, now_ms: int) -> RunId | None:
+        last = self._execute(acts.LAST_RUN, (job_id,))
+        if not last or RunStatus(last[0][1]) not in TERMINAL:
+            return None
+        self._execute(acts.REVIVE_JOB, (job_id,))
+        run_id, status, demand_id, unique = last[0]
+        if unique is not None:
+            self._engine.send(sql.HOLD_UNIQUE, (unique, job_id), rows=1)
+        blocked = Blocked.LIMITED if self._demand(DemandId(demand_id)).limits else 0
+        change = Change(at_ms=now_ms, actor=actor, detail=reason)
+        new = [(job_id, demand_id, (demand_id, blocked, now_ms, now_ms, run_id))]
+        return self._make(Cause.RERUN, transitions.RERUN, new, change, replaced=RunStatus(status))[0]
+
     def edit(self, job: Job, actor: str, detail: str, now_ms: int) -> None:
-        argv = rows.argv_text(job.argv)
-        timeout_ms = job.policy.timeout_ms
-        values = (job.name, job.command, argv, job.schedule, timeout_ms, job.next_fire_ms, now_ms, job.job_id)
-        self._execute(sql.EDIT_JOB, values)
+        before = self.job(job.job_id)
+        assert before is not None
+        # Only what differs is written: a field that can't be read stays as it is.
+        changed = {
+            column: value
+            for column, value, stored in zip(acts.EDITED, _row(job), _row(before), strict=True)
+            if value != stored
+        }
+        self._ahead.waiting = None
+        values = (*changed.values(), job.next_fire_ms, now_ms, job.job_id)
+        self._execute(acts.edit(tuple(changed)), values)
+        for column in changed.keys() & acts.RUN_COLUMNS.keys():
+            self._execute(acts.edit_runs(column), (changed[column], job.job_id))
+        if "tags" in changed:
+            for tag in before.tags:
+                self._engine.send(sql.DELETE_TAG, (tag, job.job_id), rows=1)
+            self._engine.sendmany(sql.ADD_TAG, [(tag, job.job_id) for tag in job.tags])
+        if "queue" in changed:
+            self._change_queue(job)
         event = Note(at_ms=now_ms, actor=actor, became=EventKind.JOB_EDITED, job_id=job.job_id, detail=detail)
         self._ledger.note(event)
+
+    def _change_queue(self, job: Job) -> None:
+        """The queue is a part of what the job and its pending runs ask for."""
+        owner = job.owner if job.queue in self.queues.fair else ""
+        ((demand_id,),) = self._execute(acts.DEMAND_OF_JOB, (job.job_id,))
+        demand = replace(self._demand(DemandId(demand_id)), queue=job.queue, owner=owner)
+        self._engine.send(acts.SET_DEMAND, (self._demand_id(demand), job.job_id), rows=1)
+        for run_id, before in self._execute(acts.PENDING_RUNS, (job.job_id,)):
+            # That of a suspect is on probation.
+            after = self._demand_id(replace(self._demand(DemandId(before)), queue=job.queue, owner=owner))
+            self._engine.send(acts.SET_DEMAND_OF_RUN, (after, run_id), rows=1)
+            self._tally([before], PENDING, RunStatus.CANCELLED)
+            self._tally([after], None, PENDING)
 
     # --- jobs of an owner ---
 
@@ -140,12 +210,24 @@ class JobsWriter(Lives):
         targets.sort(key=lambda target: target.job_id)
         return targets[:count]
 
+    def held(self, owner: str | None, after: JobId, count: int) -> list[Target]:
+        if owner is None:
+            return self._targets(acts.HELD_JOBS, (after, count))
+        return self._targets(acts.HELD_JOBS_OF, (owner, after, count))
+
+    def ended(self, owner: str | None, status: RunStatus, after: JobId, count: int) -> list[Target]:
+        if owner is None:
+            return self._targets(acts.ENDED_TARGETS, (status, after, count))
+        return self._targets(acts.ENDED_TARGETS_OF, (owner, status, after, count))
+
     def between(self, first: JobId, last: JobId, count: int) -> list[Target]:
         return self._targets(sql.TARGETS_BETWEEN, (first, last, count))
 
     def _targets(self, statement: str, parameters: Row) -> list[Target]:
+        # Their counters do not show yet that they are live.
+        revived = self._ledger.revived()
         return [
-            Target(JobId(job_id), owner or "", RunStatus(status))
+            Target(JobId(job_id), owner or "", PENDING if job_id in revived else RunStatus(status))
             for job_id, owner, status in self._execute(statement, parameters)
         ]
 
@@ -159,3 +241,8 @@ def _holds(spec: JobSpec, now_ms: int) -> Row:
     """`blocked`, `due_ms` and `expires_ms` of a job's first run."""
     blocked = spec.blocked_at(now_ms)
     return blocked, spec.run_at_ms if blocked & ~Blocked.LIMITED else None, spec.deadline_ms
+
+
+def _row(job: Job) -> Row:
+    """The values of acts.EDITED."""
+    return (*rows.row_of_job_fields(job), *rows.row_of_policy(job.policy))

@@ -12,10 +12,12 @@ from typing import Final
 from msgspec import Struct
 
 from zsched.model.events import Became
+from zsched.model.lifecycle import TERMINAL
 from zsched.model.types import DemandId, JobId, RunId, RunStatus
 from zsched.store import sql
 from zsched.store.contract import Changes
 from zsched.store.engine import Engine, Row
+from zsched.store.usage import Usage
 
 _COUNTED: Final = (RunStatus.PENDING, RunStatus.RUNNING, RunStatus.SUCCESS, RunStatus.FAILED, RunStatus.CANCELLED)
 _PLACE: Final = {status: place for place, status in enumerate(_COUNTED)}
@@ -48,6 +50,7 @@ class Ledger:
         self._ends: list[JobId] = []
         # Changes of the numbers of pending and running runs of demands.
         self.tallied: list[tuple[DemandId, int, int]] = []
+        self.usage = Usage()
         # By how much the totals have grown, by state, and that is not written yet.
         self._grown = [0] * len(_COUNTED)
         # Change of the number of pending tasks that is not written yet.
@@ -62,6 +65,7 @@ class Ledger:
         self._written.clear()
         self._counted.clear()
         self._ended.clear()
+        self.usage.begin()
         self._grown = [0] * len(_COUNTED)
 
     def changes(self) -> Changes:
@@ -84,6 +88,10 @@ class Ledger:
         """The jobs whose stored counters, and so their status, are not current."""
         return {job_id for job_id, *_ in self._moves}
 
+    def revived(self) -> set[JobId]:
+        """Jobs with an ended task that is pending again, whose counters do not show that yet."""
+        return {job_id for job_id, was, became in self._moves if was in TERMINAL and became is RunStatus.PENDING}
+
     def note_ends(self, job_ids: Iterable[JobId]) -> None:
         """A task of each of these jobs has ended, or its schedule: the job may have ended."""
         self._ends += job_ids
@@ -99,7 +107,7 @@ class Ledger:
 
     def mark(self) -> Mark:
         """The present state of the lists, for `cut`."""
-        return len(self._events), len(self._moves), len(self._ends), len(self.tallied), self.pending
+        return len(self._events), len(self._moves), len(self._ends), len(self.tallied), self.pending, len(self.usage)
 
     def cut(self, mark: Mark = (0, 0, 0, 0, 0)) -> None:
         """Forget what was gathered since the mark."""
@@ -108,6 +116,7 @@ class Ledger:
         del self._ends[mark[2] :]
         del self.tallied[mark[3] :]
         self.pending = mark[4]
+        self.usage.cut(mark[5])
 
     def write(self, engine: Engine, now_ms: int) -> None:
         """Write everything gathered, and start with empty lists."""
@@ -119,6 +128,7 @@ class Ledger:
         )
         if self.tallied:
             engine.sendmany(sql.COUNT_DEMAND, self._summed_tallies())
+        self.usage.write(engine, now_ms)
         if self._events:
             first = engine.take_ids("events", len(self._events))
             engine.sendmany(sql.ADD_EVENT, [(number, *event) for number, event in enumerate(self._events, first)])
@@ -137,7 +147,10 @@ class Ledger:
         self._moves = [move for move in self._moves if move[0] not in ends]
         # A schedule may end without a change of a task.
         counted = engine.executemany(sql.COUNT_ENDED, [(*changed[job_id], now_ms, job_id) for job_id in ends])
-        self._ended.update(job_id for job_id, live in counted if not live)
+        for job_id, live, owner_id in counted:
+            self.usage.know(job_id, owner_id)
+            if not live:
+                self._ended.add(job_id)
         self._ends.clear()
 
     def _summed_tallies(self) -> list[Row]:

@@ -16,9 +16,11 @@ from msgspec import Struct
 
 from zsched.model.backoff import retry_ms
 from zsched.model.demand import Demand
+from zsched.model.failures import is_retried, read_failures
 from zsched.model.lifecycle import GIVEN, MOVES, Cause, Move, State, state_of
+from zsched.model.limits import AVOID_MS
 from zsched.model.types import Blocked, DemandId, JobId, RunId, RunStatus, WorkerId
-from zsched.store import moves, rows, sql, transitions
+from zsched.store import moves, rows, sql, transitions, usage
 from zsched.store.core import Core
 from zsched.store.engine import Row
 from zsched.store.mapping import DAMAGED
@@ -34,7 +36,8 @@ class Change(Struct, frozen=True, kw_only=True):
 
     `worker_id`: the worker that gets the runs or reports them; None: the one that has them. `reasons`: the reasons that
     come with the cause, by run. `probation` and `lease_ms`: of runs that become running, 0 without. `together` and
-    `due_ms`: of a lost run's successor, as in Store.fail_lost.
+    `due_ms`: of a lost run's successor, as in Store.fail_lost. `took_ms`: how long ended runs ran, by run, as their
+    worker says.
     """
 
     at_ms: int
@@ -46,6 +49,7 @@ class Change(Struct, frozen=True, kw_only=True):
     lease_ms: int = 0
     together: int = 0
     due_ms: int | None = None
+    took_ms: Mapping[int, int] | None = None
 
 
 class Moved(NamedTuple):
@@ -135,6 +139,9 @@ class Lives(Core):
         if became is not status:
             self._ledger.count([row[1] for row in moved], status, became)
             self._tally([row[5] for row in moved], status, became)
+        if move.final:
+            took_ms = self._took_ms(status, moved, change.at_ms) if change.took_ms is None else change.took_ms
+            self._ledger.usage.add([(row[1], became, took_ms.get(row[0], 0)) for row in moved])
         held = {change.worker_id: len(moved)} if change.worker_id else Counter(row[2] for row in moved)
         for worker_id, runs in held.items():
             if became is RUNNING and status is not RUNNING:
@@ -151,6 +158,13 @@ class Lives(Core):
             demand = self._demand(DemandId(demand_id))
             if demand.tallied:
                 self._tallies.change(DemandId(demand_id), demand, was, became, runs)
+
+    def _took_ms(self, status: RunStatus, moved: Sequence[Row], now_ms: int) -> Mapping[int, int]:
+        """How long runs ran that the scheduler has ended now, by run."""
+        if status is PENDING:
+            return {}
+        started = self._engine.execute_list(usage.TIMES, [(row[0],) for row in moved])
+        return {run_id: max(0, now_ms - started_ms) for run_id, started_ms in started}
 
     def _expire(self, runs: Sequence[int], now_ms: int) -> None:
         """Fail pending runs whose deadline has come."""
@@ -181,9 +195,12 @@ class Lives(Core):
 
     def _follow(self, move: Move, row: Row, change: Change) -> RunId | None:
         """Make the next run of a task whose run has ended, if it may have one. `row`: of sql.ENDED_RUNS."""
-        run_id, job_id, task, failures, demand_id, retries, backoff = row
-        due_ms, demand = change.due_ms, self._demand(demand_id)
+        run_id, job_id, task, failures, demand_id, owner_id, retries, backoff, retry_on, worker_id, *end = row
+        self._ledger.usage.know(job_id, owner_id)
+        due_ms, avoids, demand = change.due_ms, None, self._demand(demand_id)
         if move.successor is Cause.RETRY:
+            if not is_retried(read_failures(retry_on), *end):
+                return None
             try:
                 if failures >= retries:
                     return None
@@ -191,7 +208,7 @@ class Lives(Core):
             except DAMAGED:
                 # Its job's row is damaged: it is not tried again.
                 return None
-            due_ms = change.at_ms + pause_ms if pause_ms else None
+            due_ms, avoids = change.at_ms + pause_ms if pause_ms else None, worker_id
             line = "run %d of job %d failed: retry %d of %d in %d ms"
             log.info(line, run_id, job_id, failures + 1, retries, pause_ms)
         else:
@@ -199,11 +216,17 @@ class Lives(Core):
                 return None
             demand_id = self._probation_id(demand_id, demand, change.together or int(move.crash))
         blocked = (Blocked.LIMITED if demand.limits else 0) | (0 if due_ms is None else Blocked.DUE)
-        values = (move.attempt, demand_id, blocked, due_ms, move.failure, change.at_ms, run_id)
+        # A run that waits for room under its limits has no choice of workers.
+        if avoids is not None and not demand.limits:
+            blocked |= Blocked.AVOIDS
+            due_ms = change.at_ms + AVOID_MS if due_ms is None else due_ms
+        values = (move.attempt, demand_id, blocked, due_ms, move.failure, change.at_ms, avoids, run_id)
         statement = transitions.RETRY if move.successor is Cause.RETRY else transitions.REQUEUE
         assert move.successor is not None
         made = Change(at_ms=change.at_ms)
-        return self._make(move.successor, statement, [(job_id, values)], made, replaced=move.became.status)[0]
+        return self._make(move.successor, statement, [(job_id, demand_id, values)], made, replaced=move.became.status)[
+            0
+        ]
 
     def _probation_id(self, demand_id: DemandId, demand: Demand, together: int) -> DemandId:
         """The demand of a suspect's successor: on probation, with at most `together` such runs; 0: as before."""
@@ -217,28 +240,28 @@ class Lives(Core):
         self,
         cause: Cause,
         statement: str,
-        new: Sequence[tuple[JobId, Row]],
+        new: Sequence[tuple[JobId, int, Row]],
         change: Change,
         *,
         replaced: RunStatus | None = None,
     ) -> list[RunId]:
-        """Make runs by an INSERT: each is given by its job and the statement's parameters after the id, of which the
-        second one is the demand. Returns their ids, which rise. Several runs have one event.
+        """Make runs by an INSERT: each is given by its job, its demand, and the statement's parameters after the id.
+        Returns their ids, which rise. Several runs have one event.
 
         `replaced`: the status of the run that each of them replaces in its task.
         """
         move = MOVES[State.NEW][cause]
         self._ahead.waiting = None
-        made = [RunId(number) for number in self._insert("runs", statement, [values for _, values in new])]
+        made = [RunId(number) for number in self._insert("runs", statement, [values for *_, values in new])]
         if not made:
             return made
         became = move.became.status
         assert became is not None
-        self._ledger.count([job_id for job_id, _ in new], replaced, became)
-        self._tally([values[1] for _, values in new], None, became)
+        self._ledger.count([job_id for job_id, *_ in new], replaced, became)
+        self._tally([demand_id for _, demand_id, _ in new], None, became)
         if not move.silent:
             job = new[0][0] if len(new) == 1 else None
-            moved = (made[0], made[-1], None, None, became, move.reason, None)
+            moved = (made[0], made[-1], None, None, became, move.reason, change.detail or None)
             self._ledger.add([(change.at_ms, change.actor, job, *moved)])
         return made
 

@@ -67,6 +67,9 @@ def update(status: RunStatus, cause: Cause, sets: str, where: str, *, given: str
     crash = _choose(status, cause, lambda move: str(int(move.crash)))
     if crash != "0":
         assignments.append(f"crashes = crashes + {crash}")
+    back = _choose(status, cause, lambda move: str(int(move.back)))
+    if back != "0":
+        assignments.append(f"returns = returns + {back}")
     assignments.append(sets)
     joined = ",\n        ".join(assignments)
     return f"""

@@ -11,9 +11,9 @@ from zsched.model.access import Token, WorkerKey
 from zsched.model.demand import Demand
 from zsched.model.names import DEFAULT_QUEUE
 from zsched.model.queues import Queue
-from zsched.model.records import Event, ForeignRuns, Instance
+from zsched.model.records import Event, ForeignRuns, Instance, Usage, UsageBy
 from zsched.model.types import Job, JobId, Run, RunId, RunStatus, Stream, Worker, WorkerId, WorkerStatus
-from zsched.store import filters, queues, rows, sql
+from zsched.store import filters, queues, rows, sql, usage
 from zsched.store.contract import EventFilter, JobFilter, Old, QueueState, RunOutput, Submitted
 from zsched.store.engine import ReadEngine, Row
 
@@ -156,6 +156,14 @@ class EngineReader:
     def totals(self) -> dict[RunStatus, int]:
         stored = {RunStatus(status): tasks for status, tasks in self._execute(sql.TOTALS)}
         return {status: stored.get(status, 0) for status in RunStatus}
+
+    def usage(self, by: UsageBy, since_ms: int, limit: int) -> list[Usage]:
+        return [
+            Usage(key=key, success=int(success), failed=int(failed), cancelled=int(cancelled), run_ms=int(run_ms))
+            for key, success, failed, cancelled, run_ms in self._execute(
+                usage.USAGE, (by, since_ms // usage.DAY_MS, limit)
+            )
+        ]
 
     def workers_by_status(self) -> dict[WorkerStatus, int]:
         stored = {WorkerStatus(status): count for status, count in self._execute(sql.WORKERS_BY_STATUS)}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from zsched.model import spans
 from zsched.model.events import EventKind
-from zsched.model.limits import SPANS_SHOWN_MAX
+from zsched.model.limits import SPANS_SHOWN_MAX, USAGE_DAYS_MAX
 from zsched.model.types import JobId, RunStatus
-from zsched.store import sql
+from zsched.store import acts, sql, usage
 from zsched.store.contract.retention import Old, Step
 from zsched.store.engine import Engine, Row
 from zsched.store.ledger import Ledger, Note
@@ -35,7 +35,14 @@ class RetentionWriter:
             self._remove(jobs, actor, now_ms)
         return Step(len(jobs), looked[-1][0] if len(looked) == count else None)
 
-    def _remove(self, jobs: list[Row], actor: str, now_ms: int) -> None:
+    def remove(self, job_id: JobId, actor: str, reason: str, now_ms: int) -> bool:
+        jobs = self._engine.execute(acts.REMOVABLE, (job_id,))
+        if not jobs or job_id in self._ledger.counting:
+            return False
+        self._remove(jobs, actor, now_ms, reason)
+        return True
+
+    def _remove(self, jobs: list[Row], actor: str, now_ms: int, reason: str = "") -> None:
         """Remove jobs, given as rows of sql.ENDED_JOBS."""
         engine = self._engine
         ids: list[Row] = [(row[0],) for row in jobs]
@@ -50,8 +57,12 @@ class RetentionWriter:
             if tasks := sum(row[place] for row in jobs):
                 engine.send(sql.ADD_TO_TOTALS, (-tasks, status), rows=1)
         removed = spans.of_numbers(row[0] for row in jobs).head(SPANS_SHOWN_MAX)
-        note = Note(at_ms=now_ms, actor=actor, became=EventKind.PURGED, detail=f"{len(jobs)} jobs: {removed}")
+        detail = f"{len(jobs)} jobs: {removed}" + (f"; {reason}" if reason else "")
+        note = Note(at_ms=now_ms, actor=actor, became=EventKind.PURGED, detail=detail)
         self._ledger.note(note)
+
+    def purge_usage(self, now_ms: int) -> None:
+        self._engine.execute(usage.DELETE_USAGE, (now_ms // usage.DAY_MS - USAGE_DAYS_MAX,))
 
     def purge_events(self, before_ms: int, after: int, count: int) -> Step:
         found = self._engine.execute(sql.OLD_EVENTS, (after, count))

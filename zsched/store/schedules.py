@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from zsched.model.events import EventKind
 from zsched.model.lifecycle import Cause
+from zsched.model.limits import AVOID_MS
 from zsched.model.types import Blocked, DemandId, JobId, RunId
 from zsched.store import sql, transitions
 from zsched.store.contract import Due
@@ -14,23 +15,28 @@ from zsched.store.lives import Change, Lives
 class SchedulesWriter(Lives):
     """The role contract.Schedules."""
 
-    def pause_schedule(self, job_id: JobId, actor: str, now_ms: int) -> bool:
+    def pause_schedule(self, job_id: JobId, actor: str, now_ms: int, reason: str = "") -> bool:
         changed = self._execute(sql.PAUSE_SCHEDULE, (now_ms, now_ms, job_id))
-        return self._note_change(bool(changed), EventKind.SCHEDULE_PAUSED, job_id, actor, now_ms)
+        note = Note(at_ms=now_ms, actor=actor, became=EventKind.SCHEDULE_PAUSED, job_id=job_id, detail=reason)
+        return self._note_change(bool(changed), note)
 
-    def resume_schedule(self, job_id: JobId, next_fire_ms: int | None, actor: str, now_ms: int) -> bool:
+    def resume_schedule(
+        self, job_id: JobId, next_fire_ms: int | None, actor: str, now_ms: int, reason: str = ""
+    ) -> bool:
         changed = self._execute(sql.RESUME_SCHEDULE, (next_fire_ms, now_ms, job_id))
-        return self._note_change(bool(changed), EventKind.SCHEDULE_RESUMED, job_id, actor, now_ms)
+        note = Note(at_ms=now_ms, actor=actor, became=EventKind.SCHEDULE_RESUMED, job_id=job_id, detail=reason)
+        return self._note_change(bool(changed), note)
 
-    def end_schedule(self, job_id: JobId, actor: str, now_ms: int) -> bool:
+    def end_schedule(self, job_id: JobId, actor: str, now_ms: int, reason: str = "") -> bool:
         changed = self._execute(sql.END_SCHEDULE, (now_ms, now_ms, job_id))
         # A job that never fired ends with its schedule.
         self._ledger.note_ends(JobId(job_id) for (job_id,) in changed)
-        return self._note_change(bool(changed), EventKind.SCHEDULE_ENDED, job_id, actor, now_ms)
+        note = Note(at_ms=now_ms, actor=actor, became=EventKind.SCHEDULE_ENDED, job_id=job_id, detail=reason)
+        return self._note_change(bool(changed), note)
 
-    def _note_change(self, changed: bool, became: EventKind, job_id: JobId, actor: str, now_ms: int) -> bool:
+    def _note_change(self, changed: bool, note: Note) -> bool:
         if changed:
-            self._ledger.note(Note(at_ms=now_ms, actor=actor, became=became, job_id=job_id))
+            self._ledger.note(note)
         return changed
 
     def last_fire_lives(self, job_id: JobId) -> bool:
@@ -48,7 +54,7 @@ class SchedulesWriter(Lives):
     def fire(self, job_id: JobId, next_fire_ms: int | None, actor: str, now_ms: int) -> RunId:
         demand_id, priority = self._execute(sql.START_FIRE, (next_fire_ms, now_ms, job_id))[0]
         blocked = Blocked.LIMITED if self._demand(DemandId(demand_id)).limits else 0
-        new = (job_id, (job_id, demand_id, priority, now_ms, blocked))
+        new = (job_id, demand_id, (job_id, demand_id, priority, now_ms, blocked))
         return self._make(Cause.FIRE, transitions.ADD_FIRE, [new], Change(at_ms=now_ms, actor=actor))[0]
 
     def skip_fire(self, job_id: JobId, next_fire_ms: int | None, actor: str, detail: str, now_ms: int) -> None:
@@ -59,10 +65,10 @@ class SchedulesWriter(Lives):
 
     def release_due(self, now_ms: int, count: int) -> int:
         self._ahead.waiting = None
-        return len(self._execute(sql.RELEASE_DUE, (now_ms, count)))
+        return len(self._execute(sql.RELEASE_DUE, (now_ms + AVOID_MS, now_ms, count)))
 
     def next_due_ms(self) -> int | None:
-        due_ms = self._execute(sql.NEXT_DUE)[0][0]
+        due_ms, self._avoiding = self._execute(sql.NEXT_DUE)[0]
         return None if due_ms is None else int(due_ms)
 
     def latest_ms(self) -> int:

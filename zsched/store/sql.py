@@ -65,9 +65,9 @@ ADD_OWNER: Final = "INSERT INTO owners (owner_id, owner) VALUES (?, ?)"
 
 # --- jobs ---
 
-_LIVE: Final = "pending + running + unmade > 0"
+LIVE_TASKS: Final = "pending + running + unmade > 0"
 _OWNER: Final = "(SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id)"
-JOB_COLUMNS: Final = columns(Job, owner=_OWNER, live=_LIVE)
+JOB_COLUMNS: Final = columns(Job, owner=_OWNER, live=LIVE_TASKS)
 JOB: Final = f"SELECT {JOB_COLUMNS} FROM jobs WHERE job_id = ?"
 JOBS: Final = f"SELECT {JOB_COLUMNS} FROM jobs WHERE job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?"
 JOBS_BETWEEN: Final = f"SELECT {JOB_COLUMNS} FROM jobs WHERE job_id BETWEEN ? AND ? ORDER BY job_id LIMIT ?"
@@ -93,21 +93,21 @@ COUNT_METERED: Final = f"""
 COUNT_RECURRING_OF: Final = f"""
     SELECT count(*) FROM (SELECT 1 FROM jobs WHERE {OWNED} AND {_RECURS} LIMIT ?) AS found"""
 # What a bulk call reads. The plus prevents SQLite from scanning all jobs just to get the order.
-_TARGET: Final = f"job_id, {_OWNER}, status"
-TARGETS_BETWEEN: Final = f"SELECT {_TARGET} FROM jobs WHERE job_id BETWEEN ? AND ? ORDER BY job_id LIMIT ?"
-RECURRING: Final = f"SELECT {_TARGET} FROM jobs WHERE {_RECURS} AND +job_id > ? ORDER BY +job_id LIMIT ?"
+TARGET: Final = f"job_id, {_OWNER}, status"
+TARGETS_BETWEEN: Final = f"SELECT {TARGET} FROM jobs WHERE job_id BETWEEN ? AND ? ORDER BY job_id LIMIT ?"
+RECURRING: Final = f"SELECT {TARGET} FROM jobs WHERE {_RECURS} AND +job_id > ? ORDER BY +job_id LIMIT ?"
 RECURRING_OF: Final = f"""
-    SELECT {_TARGET} FROM jobs WHERE {OWNED} AND {_RECURS} AND job_id > ? ORDER BY job_id LIMIT ?"""
-LIVE: Final = f"SELECT {_TARGET} FROM jobs WHERE status = ? AND job_id > ? AND {_LIVE} ORDER BY job_id LIMIT ?"
+    SELECT {TARGET} FROM jobs WHERE {OWNED} AND {_RECURS} AND job_id > ? ORDER BY job_id LIMIT ?"""
+LIVE: Final = f"SELECT {TARGET} FROM jobs WHERE status = ? AND job_id > ? AND {LIVE_TASKS} ORDER BY job_id LIMIT ?"
 LIVE_OF: Final = f"""
-    SELECT {_TARGET} FROM jobs WHERE +{OWNED} AND status = ? AND job_id > ? AND {_LIVE} ORDER BY job_id LIMIT ?"""
+    SELECT {TARGET} FROM jobs WHERE +{OWNED} AND status = ? AND job_id > ? AND {LIVE_TASKS} ORDER BY job_id LIMIT ?"""
 STATUS: Final = "SELECT status FROM jobs WHERE job_id = ?"
 STATUSES_BETWEEN: Final = "SELECT job_id, status FROM jobs WHERE job_id BETWEEN ? AND ? ORDER BY job_id"
 UNFINISHED: Final = """
     SELECT job_id FROM jobs WHERE status IN ('pending', 'running') AND schedule IS NULL"""
 UNFINISHED_OF: Final = f"{UNFINISHED} AND +{OWNED}"
 COUNT_LIVE_OF: Final = f"""
-    SELECT count(*) FROM jobs WHERE +{OWNED} AND status IN ('pending', 'running') AND {_LIVE}"""
+    SELECT count(*) FROM jobs WHERE +{OWNED} AND status IN ('pending', 'running') AND {LIVE_TASKS}"""
 # Rows of JobFields and of Policy come after the id.
 ADD_JOB: Final = insert(
     "jobs",
@@ -127,17 +127,17 @@ ADD_TAG: Final = "INSERT INTO job_tags (tag, tagged_id) VALUES (?, ?)"
 COUNT_TASKS: Final = """
     UPDATE jobs SET pending = pending + ?, running = running + ?, success = success + ?, failed = failed + ?,
         cancelled = cancelled + ?, updated_ms = ? WHERE job_id = ?"""
-# Of a job with a task that has ended: returns how many live ones it has left.
-COUNT_ENDED: Final = f"{COUNT_TASKS} RETURNING job_id, pending + running + unmade"
+# Of a job with a task that has ended: returns how many live ones it has left, and its owner.
+COUNT_ENDED: Final = f"{COUNT_TASKS} RETURNING job_id, pending + running + unmade, owner_id"
 # A cancel of a recurring job cancels only its live fire.
 MARK_JOB_CANCELLED: Final = """
-    UPDATE jobs SET cancel_by = ?, cancel_ms = ?,
+    UPDATE jobs SET cancel_by = ?, cancel_ms = ?, cancel_reason = ?,
         updated_ms = ? WHERE job_id = ? AND cancel_ms IS NULL AND schedule IS NULL"""
 ADD_TO_TOTALS: Final = "UPDATE totals SET tasks = tasks + ? WHERE status = ?"
 TOTALS: Final = "SELECT status, tasks FROM totals"
 TOTAL_PENDING: Final = "SELECT tasks FROM totals WHERE status = 'pending'"
 DUE_JOBS: Final = f"""
-    SELECT job_id, schedule, next_fire_ms, {_LIVE} FROM jobs
+    SELECT job_id, schedule, next_fire_ms, {LIVE_TASKS} FROM jobs
     WHERE next_fire_ms <= ? ORDER BY next_fire_ms, job_id LIMIT ?"""
 # A recurring job counts only the tasks of its last fire.
 START_FIRE: Final = """
@@ -155,15 +155,13 @@ RESUME_SCHEDULE: Final = """
 END_SCHEDULE: Final = """
     UPDATE jobs SET ended_ms = ?, paused_ms = NULL, next_fire_ms = NULL, updated_ms = ?
     WHERE job_id = ? AND schedule IS NOT NULL AND ended_ms IS NULL RETURNING job_id"""
-EDIT_JOB: Final = """
-    UPDATE jobs SET name = ?, command = ?, argv = ?, schedule = ?, timeout_ms = ?, next_fire_ms = ?, updated_ms = ?
-    WHERE job_id = ?"""
 # Only the newest run of a job can be live: a fire comes after the end of the last fire.
 LAST_FIRE_LIVES: Final = """
     SELECT status IN ('pending', 'running') FROM runs WHERE job_id = ? ORDER BY run_id DESC LIMIT 1"""
 LATEST: Final = "SELECT at_ms FROM events ORDER BY event_id DESC LIMIT 1"
+# And whether a run avoids a worker: 16 is Blocked.AVOIDS.
 NEXT_DUE: Final = """
-    SELECT min(at_ms) FROM (
+    SELECT min(at_ms), EXISTS (SELECT 1 FROM runs WHERE status = 'pending' AND blocked = 16) FROM (
         SELECT (SELECT next_fire_ms FROM jobs WHERE next_fire_ms IS NOT NULL ORDER BY next_fire_ms LIMIT 1) AS at_ms
         UNION ALL SELECT (
             SELECT due_ms FROM runs WHERE status = 'pending' AND due_ms IS NOT NULL ORDER BY due_ms LIMIT 1)
@@ -246,6 +244,7 @@ CLAIMABLE_LIMITED: Final = f"{_ORDERS} WHERE {_CLAIMABLE_LIMITED}"
 # The same with the priority, to claim some of them later.
 CLAIMABLE_AHEAD: Final = CLAIMABLE.replace("SELECT ", "SELECT r.priority, ", 1)
 ORDER: Final = f"{_ORDERS} WHERE r.run_id = ?"
+ORDER_AVOIDING: Final = f"{ORDER} AND {guard(RunStatus.PENDING, Cause.CLAIM, 'r.')} AND r.blocked = 16"
 # What the store has to know of runs to move them: moves.MOVED, and what the guards ask.
 REPORTED: Final = f"SELECT {MOVED}, status, started_ms FROM runs WHERE run_id IN (VALUES (?))"
 LOAD: Final = """
@@ -257,22 +256,29 @@ HELD: Final = """
         crashes, stuck, demand_id FROM runs
     WHERE worker_id = ? AND status = 'running' ORDER BY run_id"""
 ADOPT: Final = "UPDATE runs SET handed_n = 0 WHERE worker_id = ? AND status = 'running' AND handed_n > 0"
-# A duration keeps its rest (2 is Blocked.DUE); a date stays.
+# A duration keeps its rest (18 is Blocked.DUE and Blocked.AVOIDS); a date stays.
 SHIFT_DUE: Final = """
-    UPDATE runs SET due_ms = due_ms + ? WHERE status = 'pending' AND due_ms IS NOT NULL AND blocked & 2 <> 0"""
+    UPDATE runs SET due_ms = due_ms + ? WHERE status = 'pending' AND due_ms IS NOT NULL AND blocked & 18 <> 0"""
 SHIFT_ENDS: Final = "UPDATE runs SET ends_ms = ends_ms + ? WHERE status = 'running' AND ends_ms IS NOT NULL"
 CRASHES: Final = """
     SELECT r.crashes, j.crash_limit FROM runs r JOIN jobs j ON j.job_id = r.job_id WHERE r.run_id = ?"""
 # Ended runs, and what their jobs say of successors.
 ENDED_RUNS: Final = """
-    SELECT r.run_id, r.job_id, r.task, r.failures, r.demand_id, j.retries, j.backoff
+    SELECT r.run_id, r.job_id, r.task, r.failures, r.demand_id, j.owner_id, j.retries, j.backoff, j.retry_on,
+        r.worker_id, r.reason, r.exit_code, r.signal
     FROM runs r JOIN jobs j ON j.job_id = r.job_id WHERE r.run_id IN (VALUES (?)) ORDER BY r.run_id"""
-# 66 is Blocked.DUE and Blocked.DATE.
+# 66 is Blocked.DUE and Blocked.DATE. A run that then avoids a worker (16 is Blocked.AVOIDS) does so until another time.
 RELEASE_DUE: Final = """
-    UPDATE runs SET blocked = blocked & ~66, due_ms = NULL WHERE run_id IN (
-        SELECT r.run_id FROM runs r WHERE r.status = 'pending' AND r.due_ms <= ? AND r.blocked & 66 <> 0
+    UPDATE runs SET blocked = CASE WHEN blocked & 66 <> 0 THEN blocked & ~66 ELSE blocked & ~16 END,
+        due_ms = CASE WHEN blocked & 66 <> 0 AND blocked & 16 <> 0 THEN CAST(? AS BIGINT) END
+    WHERE run_id IN (
+        SELECT r.run_id FROM runs r WHERE r.status = 'pending' AND r.due_ms <= ? AND r.blocked & 82 <> 0
         ORDER BY r.due_ms LIMIT ?)
     RETURNING run_id"""
+AVOIDING: Final = """
+    SELECT run_id, demand_id, priority, avoids FROM runs WHERE status = 'pending' AND blocked = 16
+    ORDER BY run_id LIMIT ?"""
+STOP_AVOIDING: Final = "UPDATE runs SET blocked = blocked & ~16, due_ms = NULL WHERE run_id IN (VALUES (?))"
 ADD_OUTPUT: Final = """
     INSERT INTO outputs (run_id, form, stdout_head, stdout_tail, stdout_total, stderr_head, stderr_tail, stderr_total)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""

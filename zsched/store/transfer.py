@@ -51,6 +51,7 @@ TABLES: Final = (
     Table("workers", ("worker_id",)),
     Table("totals", ("status",)),
     Table("events", ("event_id",)),
+    Table("usage", ("kind", "name", "day")),
     Table("tokens", ("token_id",)),
     Table("keys", ("public_key",)),
     Table("idempotency", ("caller", "idem_key")),

@@ -28,15 +28,24 @@ ADD_HELD_RUN: Final = f"""
 ADD_FIRE: Final = f"""
     INSERT INTO runs (run_id, job_id, attempt, demand_id, priority, status, created_ms, blocked)
     VALUES (?, ?, 1, ?, ?, {made(Cause.FIRE)}, ?, ?)"""
-# The next run of a task. The second parameter: whether its predecessor counts as an attempt if it has started.
+# The next run of a task. The second parameter: whether its predecessor counts as an attempt if it has started. It is
+# held if that is (8 is Blocked.HELD).
 _ADD_SUCCESSOR: Final = """
     INSERT INTO runs (run_id, job_id, task, attempt, demand_id, priority, status, blocked, due_ms, crashes, failures,
-        created_ms, expires_ms)
-    SELECT ?, job_id, task, attempt + CASE WHEN ? AND started_ms IS NOT NULL THEN 1 ELSE 0 END, ?, priority, {}, ?, ?,
-        crashes, failures + ?, ?, expires_ms
+        returns, created_ms, expires_ms, avoids)
+    SELECT ?, job_id, task, attempt + CASE WHEN ? AND started_ms IS NOT NULL THEN 1 ELSE 0 END, ?, priority, {},
+        ? | (blocked & 8), ?,
+        crashes, failures + ?, returns, ?, expires_ms, ?
     FROM runs WHERE run_id = ?"""
 REQUEUE: Final = _ADD_SUCCESSOR.format(made(Cause.REQUEUE))
 RETRY: Final = _ADD_SUCCESSOR.format(made(Cause.RETRY))
+# The run of an ended task that is run again: as the job says now. A deadline that has passed does not count.
+RERUN: Final = f"""
+    INSERT INTO runs (run_id, job_id, task, attempt, demand_id, priority, status, blocked, created_ms, expires_ms)
+    SELECT ?, r.job_id, r.task, r.attempt + CASE WHEN r.started_ms IS NOT NULL THEN 1 ELSE 0 END, ?,
+        j.priority, {made(Cause.RERUN)}, ? | CASE WHEN j.held_ms IS NULL THEN 0 ELSE 8 END, ?,
+        CASE WHEN j.deadline_ms > ? THEN j.deadline_ms END
+    FROM runs r JOIN jobs j ON j.job_id = r.job_id WHERE r.run_id = ?"""
 
 # --- pending runs ---
 
@@ -46,6 +55,10 @@ _HANDED: Final = """worker_id = ?, handed_n = ?, claimed_ms = ?, lease_ms = ?, p
         detail = NULL, due_ms = NULL"""
 CLAIM: Final = update(_PENDING, Cause.CLAIM, _HANDED, sql.CLAIMED).removesuffix(moves.RETURNING)
 CLAIM_LISTED: Final = update(_PENDING, Cause.CLAIM, _HANDED, "run_id IN (VALUES (?))").removesuffix(moves.RETURNING)
+# A run that avoids a worker, for another one.
+CLAIM_AVOIDING: Final = update(
+    *(_PENDING, Cause.CLAIM), f"{_HANDED}, blocked = 0", "run_id IN (VALUES (?)) AND blocked = 16"
+).removesuffix(moves.RETURNING)
 _QUARANTINED: Final = "worker_id = ?, detail = ?, finished_ms = ?, due_ms = NULL"
 QUARANTINE_PENDING: Final = update(_PENDING, Cause.QUARANTINE, _QUARANTINED, "run_id = ?")
 QUARANTINE_DEMAND: Final = update(_PENDING, Cause.QUARANTINE, _QUARANTINED, sql.CLAIMED)
@@ -58,10 +71,11 @@ EXPIRED: Final = f"""
 EXPIRE: Final = update(
     *(_PENDING, Cause.EXPIRE), "detail = ?, finished_ms = ?, due_ms = NULL", "run_id IN (VALUES (?))"
 )
-# Waiting runs whose time has come.
+# Waiting runs whose time has come: they may have been handed out. That of a run that avoids a worker (66 is Blocked.DUE
+# and Blocked.DATE) is not the time of its start.
 WAITING: Final = f"""
     SELECT run_id FROM runs
-    WHERE {guard(_PENDING, Cause.RESTORE)} AND (due_ms IS NULL OR due_ms <= ?) ORDER BY run_id"""
+    WHERE {guard(_PENDING, Cause.RESTORE)} AND (due_ms IS NULL OR due_ms <= ? OR blocked & 66 = 0) ORDER BY run_id"""
 RESTORE: Final = update(
     *(_PENDING, Cause.RESTORE), "detail = ?, finished_ms = ?, due_ms = NULL", "run_id IN (VALUES (?))"
 )

@@ -48,6 +48,15 @@ OWNER_CHARS_MAX = 300
 # A job's name, in characters. More is 400.
 NAME_CHARS_MAX = 256
 
+# The reason of an action on a job, in characters. More is 400.
+REASON_CHARS_MAX = 500
+
+# The largest exit code of a process.
+EXIT_CODE_MAX = 255
+
+# Entries of `retry_on`. More is 400.
+RETRY_ON_MAX = 32
+
 # Tags of a job, and characters of a tag (model/names.py). More is 400.
 TAGS_MAX = 16
 TAG_CHARS_MAX = 64

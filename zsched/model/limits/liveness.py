@@ -108,3 +108,7 @@ FOREIGN_RESULTS_S = 7 * 86_400
 
 # The longest gap between a worker's calls that fail, unless the scheduler's timeout asks for shorter ones.
 CALL_GAP_MS_MAX = 15_000
+
+# How long a retry that is due waits for another worker than the one on which its task has failed, while there is one
+# that fits it. Then any worker gets it.
+AVOID_MS = 10_000

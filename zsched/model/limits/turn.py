@@ -44,6 +44,9 @@ TICK_JOBS_MAX = 1_000
 # turn comes at once and handles the rest.
 DUE_RUNS_MAX = 2_000
 
+# Retries that one turn offers to other workers than those on which they have failed. Others wait for the next turns.
+AVOIDING_RUNS_MAX = 100
+
 # Expired keys of submits that one turn drops: no fewer than a turn can add, so that they never pile up. They are looked
 # for at this interval, and in each turn while there are more.
 FORGET_KEYS_MAX = 1_000
@@ -55,6 +58,9 @@ PURGE_JOBS_MAX = 200
 PURGE_EVENTS_MAX = 1_000
 PURGE_PAUSE_MS = 50
 PURGE_INTERVAL_MS = 60_000
+
+# Days of which usage is kept. Retention removes older ones.
+USAGE_DAYS_MAX = 400
 
 # Numbers of jobs that one step of a count of old jobs goes through. No turn waits for it.
 PURGE_COUNTED_MAX = 100_000

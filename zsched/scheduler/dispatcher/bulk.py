@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
 
+from zsched.model.access import Caller
 from zsched.model.lifecycle import TERMINAL
 from zsched.model.limits import BULK_JOBS_MAX
-from zsched.model.spans import Span, of
-from zsched.model.types import JobId, Now
-from zsched.scheduler.dispatcher import owners, recurrence
-from zsched.scheduler.dispatcher.cancels import CancelJob
+from zsched.model.spans import Span, Spans, of
+from zsched.model.types import JobId, RunStatus
+from zsched.scheduler.dispatcher import acts, owners, recurrence
 from zsched.scheduler.dispatcher.commands import (
-    Action,
-    Bulk,
-    BulkDone,
+    BadTokenError,
+    Command,
     EndSchedule,
     PauseSchedule,
     RefusedError,
@@ -33,8 +35,56 @@ log = logging.getLogger(__name__)
 _UNKNOWN: Final = "unknown_job"
 
 
-def step(store: Store, command: Bulk, cancel: CancelJob, now: Now) -> BulkDone:
-    """Do the next part of a bulk command. `cancel` cancels what is live of a job."""
+@dataclass(frozen=True, slots=True)
+class BulkDone:
+    """The outcome of each job: `done`; `ending`: cancelled, and a worker still has to end its run; or the code of the
+    refusal that a call on the single job would have got. `after` is the last id looked at, None at the end.
+    """
+
+    outcomes: Mapping[str, Spans]
+    after: JobId | None
+
+
+class Action(StrEnum):
+    """The action of a bulk call; the effect on each job is that of the call on a single job."""
+
+    CANCEL = "cancel"
+    PAUSE = "pause"
+    RESUME = "resume"
+    END = "end"
+    HOLD = "hold"
+    RELEASE = "release"
+    RERUN = "rerun"
+    DELETE = "delete"
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which jobs. `ids` names them; None means all that the action can change: the jobs that have not ended, those that
+    are held, those that have ended, or those with a schedule. `owner` and `status` restrict these where they are given.
+    """
+
+    ids: Spans | None
+    owner: str | None = None
+    status: RunStatus | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Bulk(Command[BulkDone]):
+    """Apply the action to the selected jobs above `after`, in the order of their ids, BULK_JOBS_MAX at most. A refused
+    job does not stop the others. `cancel`: as of EndSchedule.
+    """
+
+    action: Action
+    selection: Selection
+    by: Caller
+    after: JobId
+    cancel: bool = False
+    reason: str = ""
+
+
+def step(store: Store, command: Bulk, doing: acts.Doing) -> BulkDone:
+    """Do the next part of a bulk command."""
     targets, unknown, after = _all(store, command) if command.selection.ids is None else _named(store, command)
     outcomes: dict[str, list[Span]] = defaultdict(list)
     filtered = command.selection.owner is not None or command.selection.status is not None
@@ -43,7 +93,7 @@ def step(store: Store, command: Bulk, cancel: CancelJob, now: Now) -> BulkDone:
     for target in targets:
         # A job of another owner is left out even if it passes the filter: an answer would reveal its status.
         if not filtered or (owners.may_act(command.by, target.owner) and _matches(target, command)):
-            outcomes[_act(store, target, command, cancel, now)].append((target.job_id, target.job_id))
+            outcomes[_act(store, target, command, doing)].append((target.job_id, target.job_id))
     done = BulkDone({outcome: of(spans) for outcome, spans in outcomes.items()}, after)
     counts = {outcome: len(ids) for outcome, ids in done.outcomes.items()}
     log.debug("%s of many jobs by %s: %s", command.action, command.by.actor, counts)
@@ -52,9 +102,27 @@ def step(store: Store, command: Bulk, cancel: CancelJob, now: Now) -> BulkDone:
 
 def _all(store: Store, command: Bulk) -> tuple[list[Target], list[Span], JobId | None]:
     """The next jobs that the action can change, no unknown ids, and the last id; None when there are no more."""
-    read = store.live if command.action is Action.CANCEL else store.recurring
-    targets = read(command.selection.owner, command.after, BULK_JOBS_MAX)
+    owner, after = command.selection.owner, command.after
+    match command.action:
+        case Action.CANCEL | Action.HOLD:
+            targets = store.live(owner, after, BULK_JOBS_MAX)
+        case Action.RELEASE:
+            targets = store.held(owner, after, BULK_JOBS_MAX)
+        case Action.RERUN | Action.DELETE:
+            targets = _ended(store, command)
+        case _:
+            targets = store.recurring(owner, after, BULK_JOBS_MAX)
     return targets, [], targets[-1].job_id if len(targets) == BULK_JOBS_MAX else None
+
+
+def _ended(store: Store, command: Bulk) -> list[Target]:
+    """The next jobs that have ended; with a status, only those that ended so."""
+    wanted = command.selection
+    targets: list[Target] = []
+    for status in TERMINAL if wanted.status is None else TERMINAL & {wanted.status}:
+        targets += store.ended(wanted.owner, status, command.after, BULK_JOBS_MAX)
+    targets.sort(key=lambda target: target.job_id)
+    return targets[:BULK_JOBS_MAX]
 
 
 def _named(store: Store, command: Bulk) -> tuple[list[Target], list[Span], JobId | None]:
@@ -89,32 +157,47 @@ def _matches(target: Target, command: Bulk) -> bool:
     return selection.owner in (None, target.owner) and selection.status in (None, target.status)
 
 
-def _act(store: Store, target: Target, command: Bulk, cancel: CancelJob, now: Now) -> str:
+def _act(store: Store, target: Target, command: Bulk, doing: acts.Doing) -> str:
     """Apply the action to one job. Returns the outcome: "done", "ending", or the code of the refusal."""
     if not owners.may_act(command.by, target.owner):
         return "not_owner"
-    actor = command.by.actor
     if command.action is Action.CANCEL:
-        # Only a fire makes an ended job live again, and fires come after the commands of a turn.
-        met = None if target.status in TERMINAL else cancel(target.job_id, actor, now)
+        # What makes an ended job live again in this turn shows in its target, except a fire, which comes later.
+        ended = target.status in TERMINAL
+        met = None if ended else doing.cancel(target.job_id, command.by.actor, doing.now, command.reason)
         return met or "finished"
     job = store.job(target.job_id)
     assert job is not None
+    single = _single(target.job_id, command)
     try:
-        recurrence.change(store, job, _single(target.job_id, command), now)
+        if isinstance(single, acts.Act):
+            acts.do(store, job, single, doing)
+        else:
+            recurrence.change(store, job, single, doing.now)
+    except BadTokenError:
+        # It holds for every job.
+        raise
     except RefusedError as refused:
         return refused.code
     if command.action is Action.END and command.cancel:
-        cancel(target.job_id, actor, now)
+        doing.cancel(target.job_id, command.by.actor, doing.now, command.reason)
     return "done"
 
 
-def _single(job_id: JobId, command: Bulk) -> ScheduleChange:
+def _single(job_id: JobId, command: Bulk) -> ScheduleChange | acts.Act:
     """The command that does the same to a single job."""
     match command.action:
         case Action.PAUSE:
-            return PauseSchedule(job_id, command.by)
+            return PauseSchedule(job_id, command.by, command.reason)
         case Action.RESUME:
-            return ResumeSchedule(job_id, command.by)
+            return ResumeSchedule(job_id, command.by, command.reason)
+        case Action.HOLD:
+            return acts.Hold(job_id, command.by, command.reason)
+        case Action.RELEASE:
+            return acts.Release(job_id, command.by, command.reason)
+        case Action.RERUN:
+            return acts.Rerun(job_id, command.by, command.reason)
+        case Action.DELETE:
+            return acts.Delete(job_id, command.by, command.reason, ended=True)
         case _:
-            return EndSchedule(job_id, command.by, command.cancel)
+            return EndSchedule(job_id, command.by, command.cancel, command.reason)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal
+from typing import Literal, Protocol
 
 from zsched import protocol
 from zsched.model.types import JobId, Now
@@ -15,8 +14,12 @@ from zsched.store.contract import Store
 
 # The effect of a cancel: all that was live has ended, or a worker still has to end a run.
 Effect = Literal["done", "ending"]
-# Cancels what is live of a job, for an actor; None: nothing is.
-CancelJob = Callable[[JobId, str, Now], Effect | None]
+
+
+class CancelJob(Protocol):
+    """Cancels what is live of a job, for an actor. None: nothing is."""
+
+    def __call__(self, job_id: JobId, actor: str, now: Now, reason: str = "") -> Effect | None: ...
 
 
 class Cancels:
@@ -30,7 +33,7 @@ class Cancels:
     def on_cancel(self, command: Cancel, now: Now) -> answers.Deferred[JobState]:
         """Raises ConflictError when nothing of the job is live, and what `owners.find_job` raises."""
         job = owners.find_job(self._store, command.job_id, command.by)
-        if not self.cancel(job.job_id, command.by.actor, now):
+        if not self.cancel(job.job_id, command.by.actor, now, command.reason):
             sentence = f"Nothing of job {job.job_id} is pending or running"
             if job.schedule is not None and job.ended_ms is None:
                 remedy = f"`zsched end {job.job_id}` (DELETE /jobs/{job.job_id})"
@@ -38,9 +41,9 @@ class Cancels:
             raise ConflictError("finished", sentence)
         return answers.job_state(job.job_id)
 
-    def cancel(self, job_id: JobId, actor: str, now: Now) -> Effect | None:
-        """Cancel what is live of a job; None: nothing is."""
-        cancelled = self._store.cancel(job_id, actor, now.wall_ms)
+    def cancel(self, job_id: JobId, actor: str, now: Now, reason: str = "") -> Effect | None:
+        """Cancel what is live of a job; None: nothing is. `reason`: why, as the caller said."""
+        cancelled = self._store.cancel(job_id, actor, now.wall_ms, reason)
         ending = False
         for worker_id, run_id in cancelled.running:
             session = self._sessions.of_worker(worker_id)

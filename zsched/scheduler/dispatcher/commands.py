@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Generic, Literal, TypeVar
 
 from zsched.model.access import Caller, KeyOrigin, Token, WorkerKey
+from zsched.model.edits import JobEdit
 from zsched.model.names import DEFAULT_QUEUE
 from zsched.model.records import ForeignDecision, ForeignRuns
-from zsched.model.spans import Spans
-from zsched.model.spec import JobEdit
 from zsched.model.types import Job, JobFields, JobId, JobSpec, Run, RunId, RunStatus, Stream, Worker, WorkerId
 from zsched.model.units import counted
 from zsched.store.contract import Claimed, RunOutput, Submitted
@@ -127,12 +125,13 @@ class Made:
                 owner=self.owner,
                 live=spec.schedule is None or spec.run_now,
                 stdin_bytes=spec.stdin_bytes,
+                held_ms=self.now_ms if spec.hold else None,
                 **{name: getattr(spec, name) for name in JobFields.__struct_fields__},
             )
 
 
 CauseCode = Literal[
-    "scheduled", "paused", "backoff", "no_workers", "no_match", "draining", "foreign", "limit", "probation",
+    "held", "scheduled", "paused", "backoff", "no_workers", "no_match", "draining", "foreign", "limit", "probation",
     "no_capacity"
 ]  # fmt: skip
 
@@ -173,16 +172,6 @@ class TokenState:
 
 
 @dataclass(frozen=True, slots=True)
-class BulkDone:
-    """The outcome of each job: `done`; `ending`: cancelled, and a worker still has to end its run; or the code of the
-    refusal that a call on the single job would have got. `after` is the last id looked at, None at the end.
-    """
-
-    outcomes: Mapping[str, Spans]
-    after: JobId | None
-
-
-@dataclass(frozen=True, slots=True)
 class ForeignState:
     """What a worker holds for other databases, and what was decided about it."""
 
@@ -215,27 +204,30 @@ class Submit(Command[Made | Submitted]):
 
 
 @dataclass(frozen=True, slots=True)
-class Cancel(Command[JobState]):
+class OnJob(Command[JobState]):
+    """What a caller does with one job. `reason`: why, for the event; empty if the caller does not say."""
+
+    job_id: JobId
+    by: Caller
+    reason: str = ""
+
+
+class Cancel(OnJob):
     """Cancel what is live of a job."""
 
-    job_id: JobId
-    by: Caller
+    __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
-class PauseSchedule(Command[JobState]):
+class PauseSchedule(OnJob):
     """A recurring job does not fire until it is resumed. Pausing a paused one changes nothing."""
 
-    job_id: JobId
-    by: Caller
+    __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
-class ResumeSchedule(Command[JobState]):
+class ResumeSchedule(OnJob):
     """A paused job fires again, first at the next time from now. Resuming another changes nothing."""
 
-    job_id: JobId
-    by: Caller
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,48 +237,17 @@ class EndSchedule(Command[JobState]):
     job_id: JobId
     by: Caller
     cancel: bool = False
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class EditJob(Command[JobState]):
-    """Change a recurring job."""
+    """Change a recurring job, or one that has not started."""
 
     job_id: JobId
     edit: JobEdit
     by: Caller
-
-
-class Action(StrEnum):
-    """The action of a bulk call; the effect on each job is that of the call on a single job."""
-
-    CANCEL = "cancel"
-    PAUSE = "pause"
-    RESUME = "resume"
-    END = "end"
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """Which jobs. `ids` names them; None means all that the action can change: for a cancel the jobs that have not
-    ended, otherwise those with a schedule. `owner` and `status` restrict these where they are given.
-    """
-
-    ids: Spans | None
-    owner: str | None = None
-    status: RunStatus | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Bulk(Command[BulkDone]):
-    """Apply the action to the selected jobs above `after`, in the order of their ids, BULK_JOBS_MAX at most. A refused
-    job does not stop the others. `cancel`: as of EndSchedule.
-    """
-
-    action: Action
-    selection: Selection
-    by: Caller
-    after: JobId
-    cancel: bool = False
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -392,4 +353,4 @@ class DecideForeign(Command[ForeignState]):
     actor: str
 
 
-ScheduleChange = PauseSchedule | ResumeSchedule | EndSchedule | EditJob
+ScheduleChange = PauseSchedule | ResumeSchedule | EndSchedule

@@ -16,9 +16,11 @@ from zsched.model.limits import TICK_MS_MAX
 from zsched.model.types import Now, WorkerId
 from zsched.scheduler.dispatcher import (
     access,
+    acts,
     bulk,
     departures,
     due,
+    edits,
     foreign,
     losses,
     placement,
@@ -29,13 +31,13 @@ from zsched.scheduler.dispatcher import (
     watches,
 )
 from zsched.scheduler.dispatcher.answers import Deferred
+from zsched.scheduler.dispatcher.avoidance import Avoidance
 from zsched.scheduler.dispatcher.cancels import Cancels
 from zsched.scheduler.dispatcher.clock import WallClock
 from zsched.scheduler.dispatcher.commands import (
     AddToken,
     Beat,
     BindKey,
-    Bulk,
     Cancel,
     Command,
     DecideForeign,
@@ -91,6 +93,7 @@ class Dispatcher:
         self._cancels = Cancels(store, self._sessions, self.outbox)
         self._clock = WallClock(now)
         self._upkeep = Upkeep(store, self._sessions, now)
+        self._avoidance = Avoidance(store, self._sessions)
         self._retention = Retention(store, settings.keep, now)
         self._await_workers(now)
 
@@ -179,10 +182,14 @@ class Dispatcher:
                 return _reply(command, submission.on_submit(store, command, self._settings.pending_max, now))
             case Cancel():
                 return _reply(command, self._cancels.on_cancel(command, now))
-            case PauseSchedule() | ResumeSchedule() | EndSchedule() | EditJob():
+            case EditJob():
+                return _reply(command, edits.on_edit(store, command, now))
+            case PauseSchedule() | ResumeSchedule() | EndSchedule():
                 return _reply(command, recurrence.on_change(store, command, self._cancels.cancel, now))
-            case Bulk():
-                return _reply(command, bulk.step(store, command, self._cancels.cancel, now))
+            case acts.Hold() | acts.Release() | acts.Rerun() | acts.Delete():
+                return _reply(command, acts.on_act(store, command, self._doing(now)))
+            case bulk.Bulk():
+                return _reply(command, bulk.step(store, command, self._doing(now)))
             case Purge():
                 return _reply(command, self._retention.on_purge(command, now))
             case PauseQueue() | ResumeQueue() | ShareQueue():
@@ -194,8 +201,8 @@ class Dispatcher:
             case Beat():
                 polling.beat(store, sessions, command.worker_id, now)
             case Next():
-                timeout_ms = self._settings.timeout_ms
-                return _reply(command, polling.next_run(store, sessions, command.worker_id, timeout_ms, now))
+                timeout_ms, avoidance = self._settings.timeout_ms, self._avoidance
+                return _reply(command, polling.next_run(store, sessions, avoidance, command.worker_id, timeout_ms, now))
             case Report():
                 return _reply(command, polling.report(store, sessions, command, now))
             case AddToken():
@@ -212,6 +219,9 @@ class Dispatcher:
             case DecideForeign():
                 return _reply(command, foreign.on_decide(store, sessions, self.outbox, command, now))
         return None
+
+    def _doing(self, now: Now) -> acts.Doing:
+        return acts.Doing(self._cancels.cancel, self._retention, self._settings.pending_max, now)
 
     def complete(self, reply: R | Deferred[R]) -> R:
         """The reply with the rows that the turn has written. Called after its tick and before its commit."""
@@ -231,7 +241,9 @@ class Dispatcher:
             departures.judge_silence(self._store, self._sessions, self._settings.timeout_ms, now)
         self._store.end_jobs(now.wall_ms)
         send_runs = partial(self._delivery.send_runs, now)
+        self._avoidance.begin(self._settings.timeout_ms, now, send_runs)
         more = placement.place(self._store, self._sessions, self._settings.timeout_ms, now, send_runs)
+        self._avoidance.end(self._settings.timeout_ms, now, send_runs)
         self.full = self._store.pending_tasks() >= self._settings.pending_max
         self._retention.on_tick(now)
         self._store.flush_counters(now.wall_ms)

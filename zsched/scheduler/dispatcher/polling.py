@@ -14,6 +14,7 @@ from zsched.model.types import Now, Outcome, Reason, Run, RunId, RunStatus, Work
 from zsched.model.units import counted
 from zsched.scheduler.dispatcher import answers, losses, placement
 from zsched.scheduler.dispatcher.answers import Deferred
+from zsched.scheduler.dispatcher.avoidance import Avoidance
 from zsched.scheduler.dispatcher.commands import (
     BusyError,
     ConflictError,
@@ -74,7 +75,9 @@ def beat(store: Store, sessions: Sessions, worker_id: WorkerId, now: Now) -> Ses
     return session
 
 
-def next_run(store: Store, sessions: Sessions, worker_id: WorkerId, timeout_ms: int, now: Now) -> Claimed | None:
+def next_run(
+    store: Store, sessions: Sessions, avoidance: Avoidance, worker_id: WorkerId, timeout_ms: int, now: Now
+) -> Claimed | None:
     """Next run for a polling worker, or None. Delivers a run again that the worker has not reported as running."""
     session = beat(store, sessions, worker_id, now)
     held = store.held_by(session.name)
@@ -87,7 +90,7 @@ def next_run(store: Store, sessions: Sessions, worker_id: WorkerId, timeout_ms: 
         losses.lose_run(store, session.name, held[0], "asked for another run", now, losses.CRASH)
         losses.log_lost(session.name, "asked for another run", held[:1])
         session.suspects.pop(held[0].run_id, None)
-    claimed = placement.claim_one(store, session, now)
+    claimed = placement.claim_one(store, session, now) or avoidance.claim_one(session, now)
     if claimed is not None:
         session.handed = {run.run_id: session.handed.get(run.run_id, now.mono_ms) for run in waiting}
         session.handed[claimed.run_id] = now.mono_ms

@@ -1,4 +1,4 @@
-"""Recurring jobs: which fires make a run and which pass; and how a schedule is paused, resumed, edited and ended.
+"""Recurring jobs: which fires make a run and which pass; and how a schedule is paused, resumed and ended.
 
 Commands come before the fires of the same turn. So a job that is paused or ended in a turn doesn't fire in it.
 """
@@ -8,18 +8,14 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from msgspec.structs import replace
-
 from zsched.model import schedule
 from zsched.model.limits import FIRE_LATE_MS_MAX, TICK_JOBS_MAX
-from zsched.model.signals import signal_fault
 from zsched.model.types import Job, Now
-from zsched.scheduler.dispatcher import answers, owners
+from zsched.scheduler.dispatcher import answers, edits, owners
 from zsched.scheduler.dispatcher.answers import Deferred
 from zsched.scheduler.dispatcher.cancels import CancelJob
 from zsched.scheduler.dispatcher.commands import (
     ConflictError,
-    EditJob,
     EndSchedule,
     JobState,
     PauseSchedule,
@@ -34,7 +30,6 @@ _DONE: Final = {
     PauseSchedule: "schedule paused",
     ResumeSchedule: "schedule resumed",
     EndSchedule: "schedule ended",
-    EditJob: "edited",
 }
 
 
@@ -72,30 +67,26 @@ def on_change(store: Store, command: ScheduleChange, cancel: CancelJob, now: Now
     job = owners.find_job(store, command.job_id, command.by)
     change(store, job, command, now)
     if isinstance(command, EndSchedule) and command.cancel:
-        cancel(job.job_id, command.by.actor, now)
+        cancel(job.job_id, command.by.actor, now, command.reason)
     return answers.job_state(job.job_id)
 
 
 def change(store: Store, job: Job, command: ScheduleChange, now: Now) -> None:
-    """Pause, resume, end or edit a recurring job. A command that changes nothing leaves no event.
+    """Pause, resume or end a recurring job. A command that changes nothing leaves no event. Raises ConflictError.
 
-    Raises ConflictError, and NotOwnerError for a command that the caller may not change. Cancelling the live fire of an
-    ended schedule is the caller's part.
+    Cancelling the live fire of an ended schedule is the caller's part.
     """
     match command:
         case PauseSchedule():
             _demand_schedule(job)
-            done = store.pause_schedule(job.job_id, command.by.actor, now.wall_ms)
+            done = store.pause_schedule(job.job_id, command.by.actor, now.wall_ms, command.reason)
         case ResumeSchedule():
             _demand_schedule(job)
             done = job.paused_ms is not None and store.resume_schedule(
-                job.job_id, _next_fire_ms(job, now), command.by.actor, now.wall_ms
+                job.job_id, edits.next_fire_ms(job, now), command.by.actor, now.wall_ms, command.reason
             )
         case EndSchedule():
             done = job.ended_ms is None and _end(store, job, command, now)
-        case EditJob():
-            _demand_schedule(job)
-            done = _edit(store, job, command, now)
     if done:
         log.info("job %d: %s by %s", job.job_id, _DONE[type(command)], command.by.actor)
 
@@ -106,21 +97,7 @@ def _end(store: Store, job: Job, command: EndSchedule, now: Now) -> bool:
         remedy = f"`zsched end --cancel {job.job_id}` (DELETE /jobs/{job.job_id}?cancel=1)"
         sentence = f"cancel it as well with {remedy}, or pause the job and end it later"
         raise ConflictError("live", f"The last fire of job {job.job_id} has not ended: {sentence}")
-    return store.end_schedule(job.job_id, command.by.actor, now.wall_ms)
-
-
-def _edit(store: Store, job: Job, command: EditJob, now: Now) -> bool:
-    edited = command.edit.applied_to(job)
-    if edited == job:
-        return False
-    if (fault := signal_fault(edited.policy.signal, edited.policy.timeout_ms)) is not None:
-        raise ConflictError("signal", f"Job {job.job_id} has signal {edited.policy.signal}: {fault}")
-    if edited.command != job.command:
-        owners.demand_command(job, command.by)
-    if edited.schedule != job.schedule and job.paused_ms is None:
-        edited = replace(edited, next_fire_ms=_next_fire_ms(edited, now))
-    store.edit(edited, command.by.actor, _changes(job, edited), now.wall_ms)
-    return True
+    return store.end_schedule(job.job_id, command.by.actor, now.wall_ms, command.reason)
 
 
 def _demand_schedule(job: Job, instead: str = "only recurring jobs take this call") -> None:
@@ -129,25 +106,3 @@ def _demand_schedule(job: Job, instead: str = "only recurring jobs take this cal
         raise ConflictError("no_schedule", f"Job {job.job_id} has no schedule: {instead}")
     if job.ended_ms is not None:
         raise ConflictError("schedule_ended", f"The schedule of job {job.job_id} has ended: submit the job again")
-
-
-def _next_fire_ms(job: Job, now: Now) -> int | None:
-    assert job.schedule is not None
-    try:
-        return schedule.next_fire_ms(job.schedule, now.wall_ms)
-    except schedule.ScheduleError as error:
-        # A row that was edited by hand.
-        sentence = f"The schedule of job {job.job_id} can't be read: {error}; set another one with `zsched edit`"
-        raise ConflictError("no_schedule", sentence) from None
-
-
-def _changes(old: Job, new: Job) -> str:
-    """What an edit changed, for its event. A command may hold secrets, so only schedules are shown."""
-    fields = {
-        "name": old.name != new.name,
-        "command": old.command != new.command,
-        "timeout": old.policy != new.policy,
-        "schedule": old.schedule != new.schedule,
-    }
-    changed = ", ".join(name for name, differs in fields.items() if differs)
-    return f"{changed}: {old.schedule} -> {new.schedule}" if fields["schedule"] else changed

@@ -66,11 +66,15 @@ class Retention:
         return self._due_ms if self._limits or self._asked else None
 
     def on_purge(self, command: Purge, now: Now) -> Step:
-        """Remove some jobs for a caller. Their events are removed by a round that begins soon."""
-        self._asked, self._round = True, None
-        self._due_ms = now.mono_ms + PURGE_PAUSE_MS
+        """Remove some jobs for a caller."""
+        self.on_removed(now)
         retention = self._store.retention
         return retention.purge_jobs(command.old, command.after, BULK_JOBS_MAX, command.actor, now.wall_ms)
+
+    def on_removed(self, now: Now) -> None:
+        """Jobs were removed for a caller. Their events are removed by a round that begins soon."""
+        self._asked, self._round = True, None
+        self._due_ms = now.mono_ms + PURGE_PAUSE_MS
 
     def on_tick(self, now: Now) -> None:
         """Do the next step if it is due. What it removes ended long ago, so this turn has not changed it."""
@@ -107,5 +111,7 @@ class Retention:
             before_ms = self._now.wall_ms - age_ms
             after = retention.purge_events(before_ms, after, PURGE_EVENTS_MAX).reached
             yield
+        retention.purge_usage(self._now.wall_ms)
+        yield
         while retention.shrink():
             yield

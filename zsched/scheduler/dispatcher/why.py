@@ -12,7 +12,7 @@ from contextlib import closing
 from zsched.model.demand import Demand, serves, why_unfit
 from zsched.model.queues import shown_key
 from zsched.model.records import ForeignDecision
-from zsched.model.types import Job, Run, RunStatus, Worker, WorkerId, WorkerStatus
+from zsched.model.types import Blocked, Job, Run, RunStatus, Worker, WorkerId, WorkerStatus
 from zsched.model.units import format_time
 from zsched.scheduler.dispatcher.commands import Cause
 from zsched.store.contract import Reader
@@ -24,6 +24,11 @@ def why(reader: Reader, job: Job, last: Run | None) -> Cause | None:
         return None
     if last is None or last.status is not RunStatus.PENDING:
         return _unfired(job)
+    if job.held_ms is not None:
+        return Cause("held", _held(job))
+    if last.blocked == Blocked.AVOIDS and last.due_ms is not None:
+        until = f"until {format_time(last.due_ms)} another worker than {last.avoids} is preferred, where it has failed"
+        return Cause("backoff", f"{_history(last)}: {until}")
     if last.due_ms is not None and _is_first(job, last):
         return Cause("scheduled", f"it starts at {format_time(last.due_ms)}")
     if last.due_ms is not None:
@@ -46,6 +51,12 @@ def why(reader: Reader, job: Job, last: Run | None) -> Cause | None:
     if demand.probation:
         return Cause("probation", _on_probation(last, demand))
     return Cause("no_capacity", "it waits for a free slot on a worker")
+
+
+def _held(job: Job) -> str:
+    why = f" ({job.hold_reason})" if job.hold_reason else ""
+    held = f"it is held since {format_time(job.held_ms or 0)}{why}"
+    return f"{held}; `zsched release {job.job_id}` lets it start"
 
 
 def _is_first(job: Job, run: Run) -> bool:

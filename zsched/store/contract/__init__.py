@@ -36,7 +36,7 @@ from zsched.store.contract.jobs import Cancelled, Jobs, Target
 from zsched.store.contract.queues import Queues, QueueState
 from zsched.store.contract.reader import EventFilter, JobFilter, Reader, RunOutput
 from zsched.store.contract.retention import Old, Retention, Step
-from zsched.store.contract.runs import Claim, Claimed, Holding, Load, Ready, Runs
+from zsched.store.contract.runs import Avoiding, Claim, Claimed, Holding, Load, Ready, Runs
 from zsched.store.contract.schedules import Due, Schedules
 from zsched.store.contract.transactions import Changes, Transactions
 from zsched.store.contract.workers import Workers
@@ -45,6 +45,7 @@ __all__ = [
     "KEY_CHECK",
     "NO_LINEAGE",
     "Access",
+    "Avoiding",
     "Cancelled",
     "Changes",
     "Claim",

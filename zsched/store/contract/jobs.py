@@ -60,14 +60,27 @@ class Jobs(Protocol):
     def job(self, job_id: JobId) -> Job | None:
         """A job; None if it does not exist. Its counters are those of the last `flush_counters`."""
 
-    def cancel(self, job_id: JobId, actor: str, now_ms: int) -> Cancelled:
+    def cancel(self, job_id: JobId, actor: str, now_ms: int, reason: str = "") -> Cancelled:
         """Cancel the live runs of a job: end pending runs, mark running ones for their workers to stop.
 
-        A job without live runs is not changed.
+        A job without live runs is not changed. `reason` is stored with the job and in the events.
+        """
+
+    def hold(self, job_id: JobId, actor: str, reason: str, now_ms: int) -> bool:
+        """Hold a job: none of its runs starts, nor a successor of one. Running runs go on. False: it was held."""
+
+    def release(self, job_id: JobId, actor: str, reason: str, now_ms: int) -> bool:
+        """Let a held job's runs start again. False: it was not held."""
+
+    def rerun(self, job_id: JobId, actor: str, reason: str, now_ms: int) -> RunId | None:
+        """Make a run of a job that has ended, without earlier failures, crashes and returns. None: it is live, or has
+        never had a run.
+
+        The run is held if the job is. It has the job's deadline only if that has not passed.
         """
 
     def edit(self, job: Job, actor: str, detail: str, now_ms: int) -> None:
-        """Store the name, command, schedule, timeout and next fire of a job. Runs already claimed keep the old values.
+        """Store the changed fields and the next fire of a job. Runs already claimed keep the old values.
 
         `detail` describes the change in the event.
         """
@@ -89,6 +102,18 @@ class Jobs(Protocol):
 
     def live(self, owner: str | None, after: JobId, count: int) -> list[Target]:
         """Up to `count` jobs with a pending or running task and an id above `after`, oldest first.
+
+        `owner` None: of all owners. Exact after `flush_counters`.
+        """
+
+    def held(self, owner: str | None, after: JobId, count: int) -> list[Target]:
+        """Up to `count` held jobs that have not ended, with an id above `after`, oldest first.
+
+        `owner` None: of all owners. Exact after `flush_counters`.
+        """
+
+    def ended(self, owner: str | None, status: RunStatus, after: JobId, count: int) -> list[Target]:
+        """Up to `count` jobs with a final status, without a schedule, and with an id above `after`, oldest first.
 
         `owner` None: of all owners. Exact after `flush_counters`.
         """

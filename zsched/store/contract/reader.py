@@ -9,7 +9,7 @@ from typing import Protocol
 from zsched.model.access import Token, WorkerKey
 from zsched.model.demand import Demand
 from zsched.model.queues import Queue
-from zsched.model.records import Event, ForeignRuns, Instance
+from zsched.model.records import Event, ForeignRuns, Instance, Usage, UsageBy
 from zsched.model.types import Job, JobId, Run, RunId, RunStatus, Stream, Worker, WorkerId, WorkerStatus
 from zsched.store.contract.access import Tokens
 from zsched.store.contract.idempotency import Submitted
@@ -143,6 +143,9 @@ class Reader(Tokens, Protocol):
 
     def workers(self, after: str = "") -> Generator[Worker]:
         """All workers that ever registered and whose name is greater than `after`, by name."""
+
+    def usage(self, by: UsageBy, since_ms: int, limit: int) -> list[Usage]:
+        """What ended runs have used since the day (UTC) of a time: the most run time first."""
 
     def workers_by_status(self) -> dict[WorkerStatus, int]:
         """Number of workers by status."""

@@ -40,6 +40,14 @@ class Retention(Protocol):
         Keeps jobs with a schedule.
         """
 
+    def remove(self, job_id: JobId, actor: str, reason: str, now_ms: int) -> bool:
+        """Remove a job that has ended, with everything of it but its events. False: it has not ended, has a schedule,
+        or this turn has changed it.
+        """
+
+    def purge_usage(self, now_ms: int) -> None:
+        """Remove usage of more than USAGE_DAYS_MAX days ago."""
+
     def purge_events(self, before_ms: int, after: int, count: int) -> Step:
         """Remove events about jobs that are removed. Looks at `count` events with a number above `after`, up to the
         first one at `before_ms` or later.

@@ -40,12 +40,20 @@ class Ready:
     rank: tuple[int, int, int, int] = (0, 0, 0, 0)
 
 
+@dataclass(frozen=True, slots=True)
+class Avoiding:
+    """A run that would be ready, but prefers another worker than this one, on which its task has failed."""
+
+    ready: Ready
+    worker_id: WorkerId
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
     """Request of up to `count` ready runs of one demand, none with a priority below `floor`, for a worker.
 
     `handed_n`: number of the frame that will carry them. `lease_ms`: lease stored with each run, None without one.
-    `ends`: the scheduler itself ends each run at its timeout plus grace.
+    `ends`: the scheduler itself ends each run at its timeout plus grace. `run_id`: only this run, one of `avoiding`.
     """
 
     worker_id: WorkerId
@@ -55,6 +63,7 @@ class Claim:
     handed_n: int
     lease_ms: int | None = None
     ends: bool
+    run_id: RunId | None = None
 
 
 class Claimed(Order, frozen=True, kw_only=True):
@@ -140,6 +149,12 @@ class Runs(Protocol):
 
     def ready_next(self, last: Ready) -> Ready | None:
         """The same demand after a claim of some of its runs; None if none is ready any more."""
+
+    def avoiding(self, count: int) -> list[Avoiding]:
+        """Up to `count` runs that prefer another worker, oldest first. None if the last `next_due_ms` has seen none."""
+
+    def stop_avoiding(self, runs: Sequence[RunId]) -> None:
+        """Make runs of `avoiding` ready for any worker."""
 
     def ready_count(self, demand_id: DemandId, most: int) -> int:
         """Number of ready runs of a demand that may be claimed now, at most `most`."""

@@ -21,23 +21,27 @@ class Due:
 class Schedules(Protocol):
     """Schedules of recurring jobs, and due times."""
 
-    def pause_schedule(self, job_id: JobId, actor: str, now_ms: int) -> bool:
-        """Stop firing a recurring job until `resume_schedule`; a live fire continues.
+    def pause_schedule(self, job_id: JobId, actor: str, now_ms: int, reason: str = "") -> bool:
+        """Stop firing a recurring job until `resume_schedule`; a live fire continues. `reason` is stored in the event.
 
         Returns False if the job has no schedule, is paused, or its schedule has ended.
         """
 
-    def resume_schedule(self, job_id: JobId, next_fire_ms: int | None, actor: str, now_ms: int) -> bool:
+    def resume_schedule(
+        self, job_id: JobId, next_fire_ms: int | None, actor: str, now_ms: int, reason: str = ""
+    ) -> bool:
         """Resume a paused job; it fires next at next_fire_ms. Returns False if it is not paused."""
 
-    def end_schedule(self, job_id: JobId, actor: str, now_ms: int) -> bool:
+    def end_schedule(self, job_id: JobId, actor: str, now_ms: int, reason: str = "") -> bool:
         """End the schedule of a recurring job for good; a live fire continues.
 
         Returns False if the job has no schedule, or the schedule has already ended.
         """
 
     def last_fire_lives(self, job_id: JobId) -> bool:
-        """Whether the last fire of a recurring job is pending or running, as this transaction sees it."""
+        """Whether the last run of a job, of a recurring one its last fire, is pending or running. As this transaction
+        sees it.
+        """
 
     def due(self, now_ms: int, count: int) -> list[Due]:
         """Up to `count` recurring jobs whose next fire is due, the most overdue first.
@@ -52,7 +56,9 @@ class Schedules(Protocol):
         """Skip a fire, and record an event with the reason."""
 
     def release_due(self, now_ms: int, count: int) -> int:
-        """Unblock up to `count` pending runs that are due; returns their number."""
+        """Unblock up to `count` pending runs that are due; returns their number. A retry whose pause is over avoids the
+        worker that it has failed on for AVOID_MS.
+        """
 
     def next_due_ms(self) -> int | None:
         """Wall-clock time of the next fire, start time, deadline, end of a back-off or of a REST run; None: nothing."""

@@ -18,13 +18,25 @@ from zsched.store.transitions import RESULT_COLUMNS
 # The columns that are not BIGINT.
 TEXT_COLUMNS: Final = frozenset(
     {
-        *("actor", "agent", "argv", "backoff", "became", "boot_id", "caller", "can", "cancel_by"),
+        *(
+            "actor",
+            "agent",
+            "argv",
+            "avoids",
+            "backoff",
+            "became",
+            "boot_id",
+            "caller",
+            "can",
+            "cancel_by",
+            "cancel_reason",
+        ),
         *("command", "content", "created_by", "cwd", "cwd_hint", "db", "decided_by", "decision", "detail"),
-        *("early_signal", "ending_by", "env", "fair", "form", "host", "incarnation", "key_check", "kind"),
-        *("labels", "limits", "name", "note", "on_disconnect", "on_lost", "origin", "owner", "pause_reason"),
-        *("paused_by", "public_key", "queue", "queues", "reason", "run_as", "runs", "schedule", "scopes"),
-        *("secret_env", "status", "tag", "tags", "token_id", "umask", "umask_hint", "unique_key"),
-        *("version", "was", "wish", "worker_id", "workers"),
+        *("early_signal", "ending_by", "env", "fair", "form", "hold_reason", "host", "incarnation", "key_check"),
+        *("kind", "labels", "limits", "name", "note", "on_disconnect", "on_lost", "origin", "owner"),
+        *("pause_reason", "paused_by", "public_key", "queue", "queues", "reason", "retry_on", "run_as", "runs"),
+        *("schedule", "scopes", "secret_env", "status", "tag", "tags", "token_id", "umask", "umask_hint"),
+        *("unique_key", "version", "was", "wish", "worker_id", "workers"),
     }
 )
 BYTES_COLUMNS: Final = frozenset({"digest", "idem_key", "stdout_head", "stdout_tail", "stderr_head", "stderr_tail"})

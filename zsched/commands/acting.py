@@ -1,0 +1,115 @@
+"""The common part of `zsched cancel`, `hold`, `release` and `rerun`: one act on the selected jobs, and what it did."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from zsched.client.client import Action, Client, Group, Job, NotFound, Refused
+from zsched.commands import exits, options, selection, table
+from zsched.model.limits import JOBS_SHOWN_MAX
+from zsched.model.spans import Spans
+
+
+class Act(NamedTuple):
+    """An act of POST /jobs/bulk. `done`: a word for each outcome that is a success. `refused`: a sentence for each
+    refusal. `quiet`: the refusals that --quiet leaves out. `alone`: `all` is asked for without --all-owners, too.
+    """
+
+    action: Action
+    done: Mapping[str, str]
+    refused: Mapping[str, str]
+    quiet: tuple[str, ...] = ()
+    alone: bool = False
+
+
+def act(doc: str, argv: Sequence[str], what: Act, statuses: tuple[str, ...] = ()) -> int:
+    """Run the command; returns its exit code. `statuses`: the values of its option --status, if it has one."""
+    arguments = options.parse(doc, argv, mixed=True)
+    chosen = options.selected(doc, arguments)
+    owner = options.owner(doc, arguments, chosen)
+    status = options.choice(doc, arguments, "--status", statuses) if statuses else None
+    if arguments.get("--failed"):
+        status = "failed"
+    reason = options.text(arguments, "--reason") or ""
+    asks = not arguments["--yes"] and (owner is None or (what.alone and chosen.every))
+    if asks and not sys.stdin.isatty():
+        option, whose = ("--all-owners", "the jobs of all owners") if owner is None else ("all", "all your ended jobs")
+        options.fail(doc, f"{option} {what.action}s {whose}: give --yes too")
+    with Client(options.text(arguments, "--url")) as client:
+        ids = selection.resolve_last(chosen, client)
+        if asks and not confirm(_question(client, what, ids, owner, status)):
+            return exits.FAILED
+        groups: dict[str, Group] = {}
+        if len(ids) == 1 and status is None:
+            groups = single(client, what, next(iter(ids)), reason, quiet=bool(arguments["--quiet"]))
+        elif ids:
+            groups = client.bulk(what.action, ids, status=status, reason=reason)
+            complain(groups, what, quiet=bool(arguments["--quiet"]))
+        code = exits.NOT_FOUND if "unknown_job" in groups else int(bool(groups.keys() - what.done.keys()))
+        if chosen.every:
+            for name, group in client.bulk(what.action, None, owner=owner, status=status, reason=reason).items():
+                before = groups.get(name, Group(0, Spans()))
+                groups[name] = Group(before.size + group.size, before.jobs | group.jobs)
+    if arguments["--json"]:
+        table.document({name: {"count": group.size, "jobs": str(group.jobs)} for name, group in groups.items()})
+    elif not arguments["--quiet"]:
+        show(groups, what)
+    return code
+
+
+def _question(client: Client, what: Act, ids: Spans, owner: str | None, status: str | None) -> str:
+    whose = "all owners" if owner is None else "yours"
+    if what.alone:
+        return f"{what.action} all {status or 'ended'} jobs of {whose}?"
+    from zsched.model.units import counted
+
+    return f"{what.action} {counted(len(ids | client.unfinished(owner, status)), 'job')} of {whose}?"
+
+
+def single(client: Client, what: Act, number: int, reason: str, *, quiet: bool) -> dict[str, Group]:
+    """Act on one job, or print the scheduler's error. Returns the outcome in the form of Client.bulk."""
+    jobs = Spans(((number, number),))
+    call = getattr(Job(client, {"id": number}), what.action)
+    try:
+        job = call(reason)
+    except NotFound:
+        exits.say(f"unknown job {number}")
+        return {"unknown_job": Group(1, jobs)}
+    except Refused as error:
+        if error.code not in what.refused:
+            raise
+        if error.code not in what.quiet or not quiet:
+            exits.say(str(error))
+        return {error.code: Group(1, jobs)}
+    return {"done" if job.done or "ending" not in what.done else "ending": Group(1, jobs)}
+
+
+def complain(groups: Mapping[str, Group], what: Act, *, quiet: bool) -> None:
+    """Print which jobs were not changed, and why."""
+    common = {
+        "not_owner": "not allowed: {jobs} belong to other owners; a token needs the scope operate to act on them",
+        "unknown_job": "unknown job {jobs}",
+    }
+    for name, sentence in {**what.refused, **common}.items():
+        if name in groups and not (quiet and name in what.quiet):
+            shown = groups[name].jobs.head(JOBS_SHOWN_MAX)
+            more = "" if len(shown) == groups[name].size else " and others"
+            exits.say(sentence.format(count=groups[name].size, jobs=f"{shown}{more}"))
+
+
+def show(groups: Mapping[str, Group], what: Act) -> None:
+    """Print the changed jobs: a line for each, or only counts if there are more than JOBS_SHOWN_MAX."""
+    changed = {word: groups[name] for name, word in what.done.items() if name in groups}
+    if sum(group.size for group in changed.values()) > JOBS_SHOWN_MAX:
+        print(", ".join(f"{group.size} {word}" for word, group in changed.items()))
+        return
+    for number, word in sorted((number, word) for word, group in changed.items() for number in group.jobs):
+        print(number, word)
+
+
+def confirm(question: str) -> bool:
+    """Ask on the terminal. Only y or yes confirms; the end of the input does not."""
+    print(f"zsched: {question} [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
