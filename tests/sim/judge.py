@@ -682,6 +682,7 @@ class Judge:
         life = self._witness.lives.get(run)
         if life is not None:
             raise Violation(f"run {run} of {worker} is pending again ({reason}), but has started: {life}")
+        self.times.on_put_back(run)
         self._come_back[run] += 1
         if self._come_back[run] > COME_BACK_MAX:
             raise Violation(f"run {run} has come back unstarted {COME_BACK_MAX} times")

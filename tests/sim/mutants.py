@@ -493,7 +493,6 @@ _MUTANTS: Final = (
     mutant(
         "a run that is followed by another one is not counted", without_call("Lives._follow", "self._ledger.usage.know")
     ),
-    mutant("an end is counted in the next turn, too", without_call("Usage.write", "self._ended.clear")),
     mutant("an end that was undone is counted", without_call("Ledger.cut", "self.usage.cut")),
     # --- retries that prefer another worker ---
     mutant("a retry prefers no other worker", never("Lives._follow", "avoids is not None")),
@@ -604,7 +603,7 @@ _MUTANTS: Final = (
     mutant("any failure is tried again", never("Lives._follow", "not is_retried(read_failures(retry_on), *end)")),
     mutant(
         "no failure is tried again that a job names",
-        ("failures.is_retried", "not failures or reason in failures", "not failures"),
+        ("Lives._follow", "if not is_retried(", "if retry_on or not is_retried("),
     ),
     mutant(
         "the exit code of a failure is any",

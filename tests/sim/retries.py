@@ -105,7 +105,7 @@ class Retries:
         for run, avoids, due_ms in self._scheduler.engine.look(_AVOIDING):
             self._seen_ms.setdefault(run, now_ms)
             polls = any(session.polls and session.name != avoids for session in self._scheduler.dispatcher._sessions)
-            if due_ms > wall_ms and (polls or self._takers(avoids)):
+            if due_ms is not None and due_ms > wall_ms and (polls or self._takers(avoids)):
                 continue
             since_ms = self._stuck_ms[run] = before.get(run, now_ms)
             still_ms = sum(max(0, min(end, now_ms) - max(start, since_ms)) for start, end in self._scheduler.still)

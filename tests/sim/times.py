@@ -52,6 +52,11 @@ class Times:
         for run in expired:
             self._check_expired(run)
 
+    def on_put_back(self, run: int) -> None:
+        """A run comes back unstarted, so it has waited: also when it was given out since the last look."""
+        self._seen_ms.setdefault(run, self._timeline.now_ms)
+        self._latest_ms.pop(run, None)
+
     def waits(self, job: int) -> bool:
         """Whether a job waits for a date that a jump of the clock has put far away."""
         found = self._scheduler.engine.look("SELECT run_at_ms FROM jobs WHERE job_id = ?", job)

@@ -61,7 +61,7 @@ class Usage:
         del self._ended[count:]
 
     def write(self, engine: Engine, now_ms: int) -> None:
-        """Write what was counted, and begin with nothing. A job whose owner is not known counts as one without."""
+        """Write what was counted; `cut` forgets it. A job whose owner is not known counts as one without."""
         if not self._ended:
             return
         used: defaultdict[int | None, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
@@ -72,4 +72,3 @@ class Usage:
             counts[_RUN_MS] += run_ms
         for owner_id, counts in used.items():
             engine.send(ADD_OWNER_USAGE, (owner_id, now_ms // DAY_MS, *counts), rows=1)
-        self._ended.clear()
