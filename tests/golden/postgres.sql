@@ -2,14 +2,18 @@
 INSERT INTO events (event_id, at_ms, actor, job_id, run_first, run_last, worker_id, was, became, reason, detail) SELECT given.c1, given.c2, given.c3, given.c4, given.c5, given.c6, given.c7, given.c8, given.c9, given.c10, given.c11 FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[]) AS given (c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11);
 
 -- ADD_FIRE
-INSERT INTO runs (run_id, job_id, attempt, demand_id, priority, status, created_ms)
-    SELECT given.c1, given.c2, 1, given.c3, given.c4, 'pending', given.c5 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[]) AS given (c1, c2, c3, c4, c5);
+INSERT INTO runs (run_id, job_id, attempt, demand_id, priority, status, created_ms, blocked)
+    SELECT given.c1, given.c2, 1, given.c3, given.c4, 'pending', given.c5, given.c6 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[]) AS given (c1, c2, c3, c4, c5, c6);
+
+-- ADD_HELD_RUN
+INSERT INTO runs (run_id, job_id, attempt, demand_id, priority, status, created_ms, blocked, due_ms, expires_ms)
+    SELECT given.c1, given.c2, 1, given.c3, given.c4, 'pending', given.c5, given.c6, given.c7, given.c8 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[]) AS given (c1, c2, c3, c4, c5, c6, c7, c8);
 
 -- ADD_INPUT
 INSERT INTO inputs (job_id, content) SELECT given.c1, given.c2 FROM unnest($1::bigint[], $2::text[]) AS given (c1, c2);
 
 -- ADD_JOB
-INSERT INTO jobs (job_id, argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, demand_id, next_fire_ms, created_ms, updated_ms, owner_id, metered, stdin_bytes) SELECT given.c1, given.c2, given.c3, given.c4, given.c5, given.c6, given.c7, given.c8, given.c9, given.c10, given.c11, given.c12, given.c13, given.c14, given.c15, given.c16, given.c17, given.c18, given.c19, given.c20, given.c21, given.c22, given.c23, given.c24, given.c25, given.c26, given.c27, given.c28, given.c29, given.c30, given.c31 FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::bigint[], $14::bigint[], $15::text[], $16::bigint[], $17::bigint[], $18::text[], $19::bigint[], $20::text[], $21::text[], $22::text[], $23::text[], $24::bigint[], $25::bigint[], $26::bigint[], $27::bigint[], $28::bigint[], $29::bigint[], $30::bigint[], $31::bigint[]) AS given (c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, c13, c14, c15, c16, c17, c18, c19, c20, c21, c22, c23, c24, c25, c26, c27, c28, c29, c30, c31);
+INSERT INTO jobs (job_id, argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, priority, queue, limits, unique_key, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, demand_id, next_fire_ms, created_ms, updated_ms, owner_id, metered, stdin_bytes) SELECT given.c1, given.c2, given.c3, given.c4, given.c5, given.c6, given.c7, given.c8, given.c9, given.c10, given.c11, given.c12, given.c13, given.c14, given.c15, given.c16, given.c17, given.c18, given.c19, given.c20, given.c21, given.c22, given.c23, given.c24, given.c25, given.c26, given.c27, given.c28, given.c29, given.c30, given.c31, given.c32, given.c33, given.c34, given.c35 FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::bigint[], $14::bigint[], $15::text[], $16::bigint[], $17::text[], $18::text[], $19::text[], $20::bigint[], $21::bigint[], $22::text[], $23::bigint[], $24::text[], $25::text[], $26::text[], $27::text[], $28::bigint[], $29::bigint[], $30::bigint[], $31::bigint[], $32::bigint[], $33::bigint[], $34::bigint[], $35::bigint[]) AS given (c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, c13, c14, c15, c16, c17, c18, c19, c20, c21, c22, c23, c24, c25, c26, c27, c28, c29, c30, c31, c32, c33, c34, c35);
 
 -- ADD_OUTPUT
 INSERT INTO outputs (run_id, form, stdout_head, stdout_tail, stdout_total, stderr_head, stderr_tail, stderr_total)
@@ -22,10 +26,6 @@ INSERT INTO runs (run_id, job_id, attempt, demand_id, priority, status, created_
 -- ADD_TAG
 INSERT INTO job_tags (tag, tagged_id) SELECT given.c1, given.c2 FROM unnest($1::text[], $2::bigint[]) AS given (c1, c2);
 
--- ADD_TIMED_RUN
-INSERT INTO runs (run_id, job_id, attempt, demand_id, priority, status, created_ms, blocked, due_ms, expires_ms)
-    SELECT given.c1, given.c2, 1, given.c3, given.c4, 'pending', given.c5, given.c6, given.c7, given.c8 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[]) AS given (c1, c2, c3, c4, c5, c6, c7, c8);
-
 -- ADD_TO_TOTALS
 UPDATE totals SET tasks = tasks + given.c1 FROM unnest($1::bigint[], $2::text[]) AS given (c1, c2) WHERE status = given.c2;
 
@@ -35,14 +35,14 @@ UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE '
         returns = returns + CASE WHEN cancel_ms IS NOT NULL THEN 0 ELSE 1 END,
         finished_ms = CAST($1 AS BIGINT) + CASE WHEN cancel_ms IS NOT NULL THEN 0 ELSE NULL END, worker_id = CASE WHEN cancel_ms IS NOT NULL THEN worker_id ELSE NULL END, handed_n = NULL, claimed_ms = NULL, lease_ms = NULL, ends_ms = NULL
     WHERE run_id = $2 AND status || '' = 'running' AND CASE WHEN cancel_ms IS NOT NULL THEN 1 WHEN stuck > 0 THEN 0 ELSE 1 END = 1 AND started_ms IS NULL AND worker_id = $3
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
 
 -- CANCEL_PENDING
 UPDATE runs SET status = 'cancelled',
         reason = 'cancelled',
         cancel_by = $1, cancel_ms = $2, finished_ms = $3, due_ms = NULL
     WHERE job_id = $4 AND status || '' = 'pending'
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
 
 -- CLAIM
 UPDATE runs SET status = 'running',
@@ -69,6 +69,9 @@ UPDATE runs SET status = 'running',
         detail = NULL, due_ms = NULL
     WHERE run_id = ANY ($1::bigint[]) AND status || '' = 'pending';
 
+-- COUNT_DEMAND
+UPDATE demands SET pending = pending + given.c1, running = running + given.c2 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS given (c1, c2, c3) WHERE demand_id = given.c3;
+
 -- COUNT_ENDED
 UPDATE jobs SET pending = pending + given.c1, running = running + given.c2, success = success + given.c3, failed = failed + given.c4,
         cancelled = cancelled + given.c5, updated_ms = given.c6 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[]) AS given (c1, c2, c3, c4, c5, c6, c7) WHERE job_id = given.c7 RETURNING job_id, pending + running + unmade, owner_id;
@@ -83,7 +86,7 @@ UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE '
         crashes = crashes + 1,
         detail = $1, finished_ms = $2, ends_ms = NULL
     WHERE run_id = $3 AND status || '' = 'running'
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
 
 -- DELETE_EVENTS
 DELETE FROM events WHERE event_id = ANY ($1::bigint[]);
@@ -104,14 +107,14 @@ UPDATE runs SET status = 'failed',
         reason = 'expired',
         detail = $2, finished_ms = $3, due_ms = NULL
     WHERE run_id = ANY ($1::bigint[]) AND status || '' = 'pending'
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
 
 -- FAIL
 UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'failed' END,
         reason = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE $1 END,
         detail = $2, exit_code = $3, signal = $4, started_ms = coalesce($5, started_ms), finished_ms = $6, ends_ms = NULL
     WHERE run_id = $7 AND status || '' = 'running' AND worker_id = $8
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
 
 -- FAIL_MANY
 UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'failed' END,
@@ -119,15 +122,19 @@ UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE '
         detail = ended.column2, exit_code = ended.column3, signal = ended.column4, started_ms = coalesce(ended.column5, started_ms), finished_ms = ended.column6, ends_ms = NULL
     FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[]) AS ended (column1, column2, column3, column4, column5, column6, column7)
     WHERE run_id = ended.column7 AND status || '' = 'running' AND worker_id = $8
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
 
 -- HANG
 UPDATE runs SET stuck = 1
     WHERE run_id = $1 AND status || '' = 'running' AND CASE WHEN cancel_ms IS NOT NULL THEN 1 WHEN stuck > 0 THEN 0 ELSE 1 END = 1 AND worker_id = $2
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
 
 -- HANGING
-SELECT run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck FROM runs WHERE run_id = $1 AND stuck = 0 AND status || '' = 'running' AND CASE WHEN cancel_ms IS NOT NULL THEN 1 WHEN stuck > 0 THEN 0 ELSE 1 END = 1 AND worker_id = $2;
+SELECT run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id FROM runs WHERE run_id = $1 AND stuck = 0 AND status || '' = 'running' AND CASE WHEN cancel_ms IS NOT NULL THEN 1 WHEN stuck > 0 THEN 0 ELSE 1 END = 1 AND worker_id = $2;
+
+-- HOLD_UNIQUE
+INSERT INTO unique_jobs (unique_key, holder_id) SELECT given.c1, given.c2 FROM unnest($1::text[], $2::bigint[]) AS given (c1, c2)
+    ON CONFLICT (unique_key) DO UPDATE SET holder_id = excluded.holder_id;
 
 -- JOBS_THERE
 SELECT job_id FROM jobs WHERE job_id = ANY ($1::bigint[]);
@@ -137,7 +144,7 @@ UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE '
         reason = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE $1 END,
         detail = $2, exit_code = $3, signal = $4, started_ms = coalesce($5, started_ms), finished_ms = $6, ends_ms = NULL
     WHERE run_id = $7 AND status || '' = 'running' AND worker_id = $8
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
 
 -- LAPSE_MANY
 UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'failed' END,
@@ -145,7 +152,7 @@ UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE '
         detail = ended.column2, exit_code = ended.column3, signal = ended.column4, started_ms = coalesce(ended.column5, started_ms), finished_ms = ended.column6, ends_ms = NULL
     FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[]) AS ended (column1, column2, column3, column4, column5, column6, column7)
     WHERE run_id = ended.column7 AND status || '' = 'running' AND worker_id = $8
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
 
 -- LAST_CRASH
 UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'failed' END,
@@ -153,19 +160,19 @@ UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE '
         crashes = crashes + 1,
         detail = $1, finished_ms = $2, ends_ms = NULL
     WHERE run_id = $3 AND status || '' = 'running'
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
 
 -- LOSE
 UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'failed' END,
         reason = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' WHEN stuck > 0 THEN 'unkillable' ELSE 'worker_lost' END,
         detail = $1, finished_ms = $2, ends_ms = NULL
     WHERE run_id = $3 AND status || '' = 'running'
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
 
 -- MARK_CANCELLED
 UPDATE runs SET cancel_by = coalesce(cancel_by, $1), cancel_ms = coalesce(cancel_ms, $2)
     WHERE job_id = $3 AND status || '' = 'running'
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
 
 -- NOTE_SEEN
 UPDATE workers SET last_seen_ms = given.c1 FROM unnest($1::bigint[], $2::text[], $3::bigint[]) AS given (c1, c2, c3) WHERE worker_id = given.c2 AND last_seen_ms <> given.c3;
@@ -173,14 +180,17 @@ UPDATE workers SET last_seen_ms = given.c1 FROM unnest($1::bigint[], $2::text[],
 -- OUTLIVE
 UPDATE runs SET probation = 0
     WHERE run_id = $1 AND probation > 0 AND status || '' = 'running' AND started_ms IS NOT NULL
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
+
+-- PENDING_RUNS
+SELECT run_id, demand_id FROM runs WHERE job_id = $1 AND status || '' = 'pending';
 
 -- QUARANTINE
 UPDATE runs SET status = 'failed',
         reason = 'quarantined',
         detail = $1, finished_ms = $2, ends_ms = NULL
     WHERE run_id = $3 AND status || '' = 'running' AND CASE WHEN cancel_ms IS NOT NULL THEN 0 WHEN stuck > 0 THEN 0 ELSE 1 END = 1
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
 
 -- QUARANTINE_DEMAND
 UPDATE runs SET status = 'failed',
@@ -188,21 +198,21 @@ UPDATE runs SET status = 'failed',
         worker_id = $1, detail = $2, finished_ms = $3, due_ms = NULL
     WHERE run_id IN (SELECT r.run_id FROM runs r WHERE r.status = 'pending' AND r.blocked = 0 AND r.demand_id = $4
         AND r.priority >= $5 ORDER BY r.priority DESC, r.run_id LIMIT $6) AND status || '' = 'pending'
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
 
 -- QUARANTINE_PENDING
 UPDATE runs SET status = 'failed',
         reason = 'quarantined',
         worker_id = $1, detail = $2, finished_ms = $3, due_ms = NULL
     WHERE run_id = $4 AND status || '' = 'pending'
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
 
 -- REFUSE
 UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'failed' END,
         reason = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE $1 END,
         detail = $2, exit_code = $3, signal = $4, started_ms = coalesce($5, started_ms), finished_ms = $6, ends_ms = NULL
     WHERE run_id = $7 AND status || '' = 'running' AND worker_id = $8
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
 
 -- REFUSE_MANY
 UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'failed' END,
@@ -210,17 +220,17 @@ UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE '
         detail = ended.column2, exit_code = ended.column3, signal = ended.column4, started_ms = coalesce(ended.column5, started_ms), finished_ms = ended.column6, ends_ms = NULL
     FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[]) AS ended (column1, column2, column3, column4, column5, column6, column7)
     WHERE run_id = ended.column7 AND status || '' = 'running' AND worker_id = $8
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
 
 -- REPORTED
-SELECT run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, status, started_ms FROM runs WHERE run_id = ANY ($1::bigint[]);
+SELECT run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id, status, started_ms FROM runs WHERE run_id = ANY ($1::bigint[]);
 
 -- RESTORE
 UPDATE runs SET status = 'failed',
         reason = 'worker_lost',
         detail = $2, finished_ms = $3, due_ms = NULL
     WHERE run_id = ANY ($1::bigint[]) AND status || '' = 'pending'
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
 
 -- RETURN
 UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'pending' END,
@@ -228,15 +238,15 @@ UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE '
         returns = returns + CASE WHEN cancel_ms IS NOT NULL THEN 0 ELSE 1 END,
         finished_ms = CAST($1 AS BIGINT) + CASE WHEN cancel_ms IS NOT NULL THEN 0 ELSE NULL END, worker_id = CASE WHEN cancel_ms IS NOT NULL THEN worker_id ELSE NULL END, handed_n = NULL, claimed_ms = NULL, lease_ms = NULL, ends_ms = NULL
     WHERE run_id = $2 AND status || '' = 'running' AND CASE WHEN cancel_ms IS NOT NULL THEN 1 WHEN stuck > 0 THEN 0 ELSE 1 END = 1 AND started_ms IS NULL AND worker_id = $3
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
 
 -- RUNNING_OF_JOB
-SELECT run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck FROM runs WHERE job_id = $1 AND status || '' = 'running' ORDER BY run_id;
+SELECT run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id FROM runs WHERE job_id = $1 AND status || '' = 'running' ORDER BY run_id;
 
 -- START
 UPDATE runs SET started_ms = coalesce(started_ms, $1)
     WHERE run_id = $2 AND status || '' = 'running' AND worker_id = $3
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
 
 -- STOP_AVOIDING
 UPDATE runs SET blocked = blocked & ~16, due_ms = NULL WHERE run_id = ANY ($1::bigint[]);
@@ -246,7 +256,7 @@ UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE '
         reason = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE $1 END,
         detail = $2, exit_code = $3, signal = $4, started_ms = coalesce($5, started_ms), finished_ms = $6, ends_ms = NULL
     WHERE run_id = $7 AND status || '' = 'running' AND worker_id = $8
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
 
 -- SUCCEED_MANY
 UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'success' END,
@@ -254,7 +264,7 @@ UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE '
         detail = ended.column2, exit_code = ended.column3, signal = ended.column4, started_ms = coalesce(ended.column5, started_ms), finished_ms = ended.column6, ends_ms = NULL
     FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[]) AS ended (column1, column2, column3, column4, column5, column6, column7)
     WHERE run_id = ended.column7 AND status || '' = 'running' AND worker_id = $8
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
 
 -- TIMES
 SELECT run_id, started_ms FROM runs WHERE run_id = ANY ($1::bigint[]) AND started_ms IS NOT NULL;
@@ -264,4 +274,4 @@ UPDATE runs SET status = 'cancelled',
         reason = 'cancelled',
         detail = $1, finished_ms = $2, ends_ms = NULL
     WHERE run_id = $3 AND status || '' = 'running' AND CASE WHEN cancel_ms IS NOT NULL THEN 1 ELSE 0 END = 1
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;

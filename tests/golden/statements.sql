@@ -1,5 +1,5 @@
 -- MOVED
-run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
 
 -- IDENTITY
 SELECT db FROM identity;
@@ -83,6 +83,17 @@ INSERT INTO demands (demand_id, wish) VALUES (?, ?);
 -- DEMAND
 SELECT wish FROM demands WHERE demand_id = ?;
 
+-- LIVE_DEMANDS
+SELECT demand_id, wish, pending, running FROM demands WHERE pending + running > 0;
+
+-- COUNT_DEMAND
+UPDATE demands SET pending = pending + ?, running = running + ? WHERE demand_id = ?;
+
+-- TASKS_BY_DEMAND
+SELECT wish, pending, running FROM demands WHERE pending + running > 0
+    UNION ALL SELECT NULL, (SELECT tasks FROM totals WHERE status = 'pending'),
+        (SELECT tasks FROM totals WHERE status = 'running');
+
 -- FIND_OWNER
 SELECT owner_id FROM owners WHERE owner = ?;
 
@@ -93,16 +104,16 @@ INSERT INTO owners (owner_id, owner) VALUES (?, ?);
 pending + running + unmade > 0;
 
 -- JOB_COLUMNS
-argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, cancel_reason, held_ms, hold_reason, created_ms, updated_ms;
+argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, priority, queue, limits, unique_key, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, cancel_reason, held_ms, hold_reason, created_ms, updated_ms;
 
 -- JOB
-SELECT argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, cancel_reason, held_ms, hold_reason, created_ms, updated_ms FROM jobs WHERE job_id = ?;
+SELECT argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, priority, queue, limits, unique_key, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, cancel_reason, held_ms, hold_reason, created_ms, updated_ms FROM jobs WHERE job_id = ?;
 
 -- JOBS
-SELECT argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, cancel_reason, held_ms, hold_reason, created_ms, updated_ms FROM jobs WHERE job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?;
+SELECT argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, priority, queue, limits, unique_key, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, cancel_reason, held_ms, hold_reason, created_ms, updated_ms FROM jobs WHERE job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?;
 
 -- JOBS_BETWEEN
-SELECT argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, cancel_reason, held_ms, hold_reason, created_ms, updated_ms FROM jobs WHERE job_id BETWEEN ? AND ? ORDER BY job_id LIMIT ?;
+SELECT argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, priority, queue, limits, unique_key, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, cancel_reason, held_ms, hold_reason, created_ms, updated_ms FROM jobs WHERE job_id BETWEEN ? AND ? ORDER BY job_id LIMIT ?;
 
 -- LAST_JOB
 SELECT coalesce(max(job_id), 0) FROM jobs;
@@ -114,16 +125,16 @@ SELECT job_id, created_ms FROM jobs WHERE job_id >= ? ORDER BY job_id LIMIT 1;
 SELECT count(*) FROM jobs WHERE job_id BETWEEN ? AND ?;
 
 -- JOBS_BY_STATUS
-SELECT argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, cancel_reason, held_ms, hold_reason, created_ms, updated_ms FROM jobs WHERE status = ? AND job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?;
+SELECT argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, priority, queue, limits, unique_key, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, cancel_reason, held_ms, hold_reason, created_ms, updated_ms FROM jobs WHERE status = ? AND job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?;
 
 -- OWNED
 owner_id = (SELECT owner_id FROM owners WHERE owner = ?);
 
 -- JOBS_BY_OWNER
-SELECT argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, cancel_reason, held_ms, hold_reason, created_ms, updated_ms FROM jobs WHERE owner_id = (SELECT owner_id FROM owners WHERE owner = ?) AND job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?;
+SELECT argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, priority, queue, limits, unique_key, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, cancel_reason, held_ms, hold_reason, created_ms, updated_ms FROM jobs WHERE owner_id = (SELECT owner_id FROM owners WHERE owner = ?) AND job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?;
 
 -- JOBS_BY_OWNER_AND_STATUS
-SELECT argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, cancel_reason, held_ms, hold_reason, created_ms, updated_ms FROM jobs WHERE +owner_id = (SELECT owner_id FROM owners WHERE owner = ?) AND status = ? AND job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?;
+SELECT argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, priority, queue, limits, unique_key, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, cancel_reason, held_ms, hold_reason, created_ms, updated_ms FROM jobs WHERE +owner_id = (SELECT owner_id FROM owners WHERE owner = ?) AND status = ? AND job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?;
 
 -- COUNT_METERED
 SELECT count(*) FROM (
@@ -166,13 +177,23 @@ SELECT job_id FROM jobs WHERE status IN ('pending', 'running') AND schedule IS N
 SELECT count(*) FROM jobs WHERE +owner_id = (SELECT owner_id FROM owners WHERE owner = ?) AND status IN ('pending', 'running') AND pending + running + unmade > 0;
 
 -- ADD_JOB
-INSERT INTO jobs (job_id, argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, demand_id, next_fire_ms, created_ms, updated_ms, owner_id, metered, stdin_bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+INSERT INTO jobs (job_id, argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, priority, queue, limits, unique_key, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, demand_id, next_fire_ms, created_ms, updated_ms, owner_id, metered, stdin_bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- ADD_INPUT
 INSERT INTO inputs (job_id, content) VALUES (?, ?);
 
 -- INPUT
 SELECT content FROM inputs WHERE job_id = ?;
+
+-- FIND_UNIQUE
+SELECT holder_id FROM unique_jobs WHERE unique_key = ?;
+
+-- HOLD_UNIQUE
+INSERT INTO unique_jobs (unique_key, holder_id) VALUES (?, ?)
+    ON CONFLICT (unique_key) DO UPDATE SET holder_id = excluded.holder_id;
+
+-- FREE_UNIQUE
+DELETE FROM unique_jobs WHERE unique_key = ? AND holder_id = ?;
 
 -- ADD_TAG
 INSERT INTO job_tags (tag, tagged_id) VALUES (?, ?);
@@ -268,9 +289,32 @@ WITH RECURSIVE waiting (demand_id) AS (
         FROM waiting WHERE waiting.demand_id IS NOT NULL)
     ORDER BY priority DESC, run_id;
 
+-- READY_LIMITED
+WITH RECURSIVE waiting (demand_id) AS (
+        SELECT (SELECT demand_id FROM runs WHERE status = 'pending' AND blocked = 4 ORDER BY demand_id LIMIT 1)
+        UNION ALL
+        SELECT (SELECT demand_id FROM runs WHERE status = 'pending' AND blocked = 4 AND demand_id > waiting.demand_id
+                ORDER BY demand_id LIMIT 1)
+        FROM waiting WHERE waiting.demand_id IS NOT NULL)
+    SELECT run_id, demand_id, priority FROM runs WHERE run_id IN (
+        SELECT (SELECT run_id FROM runs WHERE status = 'pending' AND blocked = 4 AND demand_id = waiting.demand_id
+                ORDER BY priority DESC, run_id LIMIT 1)
+        FROM waiting WHERE waiting.demand_id IS NOT NULL)
+    ORDER BY priority DESC, run_id;
+
+-- READY_OF
+SELECT run_id, priority FROM runs WHERE status = 'pending' AND blocked = 0 AND demand_id = ? ORDER BY priority DESC, run_id LIMIT 1;
+
+-- READY_LIMITED_OF
+SELECT run_id, priority FROM runs WHERE status = 'pending' AND blocked = 4 AND demand_id = ? ORDER BY priority DESC, run_id LIMIT 1;
+
 -- READY_COUNT
 SELECT count(*) FROM (
         SELECT 1 FROM runs WHERE status = 'pending' AND blocked = 0 AND demand_id = ? LIMIT ?) AS found;
+
+-- READY_LIMITED_COUNT
+SELECT count(*) FROM (
+        SELECT 1 FROM runs WHERE status = 'pending' AND blocked = 4 AND demand_id = ? LIMIT ?) AS found;
 
 -- CLAIMED
 run_id IN (SELECT r.run_id FROM runs r WHERE r.status = 'pending' AND r.blocked = 0 AND r.demand_id = ?
@@ -280,10 +324,20 @@ run_id IN (SELECT r.run_id FROM runs r WHERE r.status = 'pending' AND r.blocked 
 SELECT run_id FROM runs r WHERE r.status = 'pending' AND r.blocked = 0 AND r.demand_id = ?
         AND r.priority >= ? ORDER BY r.priority DESC, r.run_id LIMIT ?;
 
+-- CLAIMABLE_LIMITED_IDS
+SELECT run_id FROM runs r WHERE r.status = 'pending' AND r.blocked = 4 AND r.demand_id = ?
+        AND r.priority >= ? ORDER BY r.priority DESC, r.run_id LIMIT ?;
+
 -- CLAIMABLE
 SELECT j.argv, j.cwd, j.umask, j.cwd_hint, j.umask_hint, j.run_as, j.env, j.secret_env, j.name, j.command, j.timeout_ms, j.grace_ms, j.early_signal, j.created_ms, j.updated_ms, r.run_id, r.job_id, r.task, r.attempt,
         r.expires_ms
     FROM runs r LEFT JOIN jobs j ON j.job_id = r.job_id WHERE r.status = 'pending' AND r.blocked = 0 AND r.demand_id = ?
+        AND r.priority >= ? ORDER BY r.priority DESC, r.run_id LIMIT ?;
+
+-- CLAIMABLE_LIMITED
+SELECT j.argv, j.cwd, j.umask, j.cwd_hint, j.umask_hint, j.run_as, j.env, j.secret_env, j.name, j.command, j.timeout_ms, j.grace_ms, j.early_signal, j.created_ms, j.updated_ms, r.run_id, r.job_id, r.task, r.attempt,
+        r.expires_ms
+    FROM runs r LEFT JOIN jobs j ON j.job_id = r.job_id WHERE r.status = 'pending' AND r.blocked = 4 AND r.demand_id = ?
         AND r.priority >= ? ORDER BY r.priority DESC, r.run_id LIMIT ?;
 
 -- CLAIMABLE_AHEAD
@@ -303,7 +357,7 @@ SELECT j.argv, j.cwd, j.umask, j.cwd_hint, j.umask_hint, j.run_as, j.env, j.secr
     FROM runs r LEFT JOIN jobs j ON j.job_id = r.job_id WHERE r.run_id = ? AND r.status = 'pending' AND r.blocked = 16;
 
 -- REPORTED
-SELECT run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, status, started_ms FROM runs WHERE run_id IN (VALUES (?));
+SELECT run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id, status, started_ms FROM runs WHERE run_id IN (VALUES (?));
 
 -- LOAD
 SELECT count(*), count(nullif(probation, 0)), coalesce(min(nullif(probation, 0)), 0), coalesce(max(lease_ms), 0)
@@ -356,19 +410,19 @@ SELECT form, stdout_head, stdout_tail, stdout_total, stderr_head, stderr_tail,
         stderr_total FROM outputs WHERE run_id = ?;
 
 -- WORKER
-SELECT worker_id, status, kind, slots, host, incarnation, boot_id, lock_device, lock_inode, agent, can, labels, leaving_ms, last_seen_ms, registered_ms FROM workers WHERE worker_id = ?;
+SELECT worker_id, status, kind, slots, host, incarnation, boot_id, lock_device, lock_inode, agent, can, labels, queues, leaving_ms, last_seen_ms, registered_ms FROM workers WHERE worker_id = ?;
 
 -- WORKERS
-SELECT worker_id, status, kind, slots, host, incarnation, boot_id, lock_device, lock_inode, agent, can, labels, leaving_ms, last_seen_ms, registered_ms FROM workers WHERE worker_id > ? ORDER BY worker_id;
+SELECT worker_id, status, kind, slots, host, incarnation, boot_id, lock_device, lock_inode, agent, can, labels, queues, leaving_ms, last_seen_ms, registered_ms FROM workers WHERE worker_id > ? ORDER BY worker_id;
 
 -- WORKERS_BY_STATUS
 SELECT status, count(*) FROM workers GROUP BY status;
 
 -- ACTIVE_WORKERS
-SELECT worker_id, status, kind, slots, host, incarnation, boot_id, lock_device, lock_inode, agent, can, labels, leaving_ms, last_seen_ms, registered_ms FROM workers WHERE status = 'active' ORDER BY worker_id;
+SELECT worker_id, status, kind, slots, host, incarnation, boot_id, lock_device, lock_inode, agent, can, labels, queues, leaving_ms, last_seen_ms, registered_ms FROM workers WHERE status = 'active' ORDER BY worker_id;
 
 -- REGISTER
-INSERT INTO workers (worker_id, status, kind, slots, host, incarnation, boot_id, lock_device, lock_inode, agent, can, labels, leaving_ms, last_seen_ms, registered_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (worker_id) DO UPDATE SET status = excluded.status, kind = excluded.kind, slots = excluded.slots, host = excluded.host, incarnation = excluded.incarnation, boot_id = excluded.boot_id, lock_device = excluded.lock_device, lock_inode = excluded.lock_inode, agent = excluded.agent, can = excluded.can, labels = excluded.labels, leaving_ms = excluded.leaving_ms, last_seen_ms = excluded.last_seen_ms RETURNING worker_id, status, kind, slots, host, incarnation, boot_id, lock_device, lock_inode, agent, can, labels, leaving_ms, last_seen_ms, registered_ms;
+INSERT INTO workers (worker_id, status, kind, slots, host, incarnation, boot_id, lock_device, lock_inode, agent, can, labels, queues, leaving_ms, last_seen_ms, registered_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (worker_id) DO UPDATE SET status = excluded.status, kind = excluded.kind, slots = excluded.slots, host = excluded.host, incarnation = excluded.incarnation, boot_id = excluded.boot_id, lock_device = excluded.lock_device, lock_inode = excluded.lock_inode, agent = excluded.agent, can = excluded.can, labels = excluded.labels, queues = excluded.queues, leaving_ms = excluded.leaving_ms, last_seen_ms = excluded.last_seen_ms RETURNING worker_id, status, kind, slots, host, incarnation, boot_id, lock_device, lock_inode, agent, can, labels, queues, leaving_ms, last_seen_ms, registered_ms;
 
 -- WORKER_STATUS
 SELECT status FROM workers WHERE worker_id = ?;
@@ -490,7 +544,7 @@ SELECT coalesce(sum(running), 0), count(DISTINCT worker_id) FROM foreign_runs
     WHERE running > 0 AND decision IS NULL;
 
 -- ENDED_JOBS
-SELECT job_id, created_ms, updated_ms, success, failed, cancelled, tags, schedule IS NOT NULL FROM jobs
+SELECT job_id, created_ms, updated_ms, success, failed, cancelled, tags, schedule IS NOT NULL, unique_key FROM jobs
     WHERE status = ? AND job_id > ? ORDER BY job_id LIMIT ?;
 
 -- COUNT_OLD
@@ -547,8 +601,8 @@ SELECT job_id, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id),
     ORDER BY job_id LIMIT ?;
 
 -- REMOVABLE
-SELECT job_id, created_ms, updated_ms, success, failed, cancelled, tags, schedule IS NOT NULL FROM jobs
-    WHERE job_id = ? AND schedule IS NULL AND pending + running + unmade = 0;
+SELECT job_id, created_ms, updated_ms, success, failed, cancelled, tags, schedule IS NOT NULL, unique_key
+    FROM jobs WHERE job_id = ? AND schedule IS NULL AND pending + running + unmade = 0;
 
 -- HOLD_JOB
 UPDATE jobs SET held_ms = ?, hold_reason = ?, updated_ms = ?
@@ -565,11 +619,24 @@ UPDATE jobs SET held_ms = NULL, hold_reason = NULL, updated_ms = ?
 UPDATE runs SET blocked = blocked & ~8 WHERE job_id = ? AND status IN ('pending', 'running');
 
 -- LAST_RUN
-SELECT run_id, status FROM runs WHERE job_id = ? ORDER BY run_id DESC LIMIT 1;
+SELECT r.run_id, r.status, j.demand_id, j.unique_key FROM runs r JOIN jobs j ON j.job_id = r.job_id
+    WHERE r.job_id = ? ORDER BY r.run_id DESC LIMIT 1;
 
 -- REVIVE_JOB
 UPDATE jobs SET cancel_by = NULL, cancel_ms = NULL, cancel_reason = NULL
     WHERE job_id = ? AND cancel_ms IS NOT NULL;
+
+-- DEMAND_OF_JOB
+SELECT demand_id FROM jobs WHERE job_id = ?;
+
+-- SET_DEMAND
+UPDATE jobs SET demand_id = ? WHERE job_id = ?;
+
+-- PENDING_RUNS
+SELECT run_id, demand_id FROM runs WHERE job_id = ? AND status = 'pending';
+
+-- SET_DEMAND_OF_RUN
+UPDATE runs SET demand_id = ? WHERE run_id = ?;
 
 -- ADD_OWNER_USAGE
 INSERT INTO usage (kind, name, day, success, failed, cancelled, run_ms)
@@ -592,13 +659,13 @@ DELETE FROM usage WHERE day < ?;
 INSERT INTO runs (run_id, job_id, attempt, demand_id, priority, status, created_ms)
     VALUES (?, ?, 1, ?, ?, 'pending', ?);
 
--- ADD_TIMED_RUN
+-- ADD_HELD_RUN
 INSERT INTO runs (run_id, job_id, attempt, demand_id, priority, status, created_ms, blocked, due_ms, expires_ms)
     VALUES (?, ?, 1, ?, ?, 'pending', ?, ?, ?, ?);
 
 -- ADD_FIRE
-INSERT INTO runs (run_id, job_id, attempt, demand_id, priority, status, created_ms)
-    VALUES (?, ?, 1, ?, ?, 'pending', ?);
+INSERT INTO runs (run_id, job_id, attempt, demand_id, priority, status, created_ms, blocked)
+    VALUES (?, ?, 1, ?, ?, 'pending', ?, ?);
 
 -- REQUEUE
 INSERT INTO runs (run_id, job_id, task, attempt, demand_id, priority, status, blocked, due_ms, crashes, failures,
@@ -618,8 +685,8 @@ INSERT INTO runs (run_id, job_id, task, attempt, demand_id, priority, status, bl
 
 -- RERUN
 INSERT INTO runs (run_id, job_id, task, attempt, demand_id, priority, status, blocked, created_ms, expires_ms)
-    SELECT ?, r.job_id, r.task, r.attempt + CASE WHEN r.started_ms IS NOT NULL THEN 1 ELSE 0 END, j.demand_id,
-        j.priority, 'pending', CASE WHEN j.held_ms IS NULL THEN 0 ELSE 8 END, ?,
+    SELECT ?, r.job_id, r.task, r.attempt + CASE WHEN r.started_ms IS NOT NULL THEN 1 ELSE 0 END, ?,
+        j.priority, 'pending', ? | CASE WHEN j.held_ms IS NULL THEN 0 ELSE 8 END, ?,
         CASE WHEN j.deadline_ms > ? THEN j.deadline_ms END
     FROM runs r JOIN jobs j ON j.job_id = r.job_id WHERE r.run_id = ?;
 
@@ -653,7 +720,7 @@ UPDATE runs SET status = 'failed',
         reason = 'quarantined',
         worker_id = ?, detail = ?, finished_ms = ?, due_ms = NULL
     WHERE run_id = ? AND status = 'pending'
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
 
 -- QUARANTINE_DEMAND
 UPDATE runs SET status = 'failed',
@@ -661,14 +728,14 @@ UPDATE runs SET status = 'failed',
         worker_id = ?, detail = ?, finished_ms = ?, due_ms = NULL
     WHERE run_id IN (SELECT r.run_id FROM runs r WHERE r.status = 'pending' AND r.blocked = 0 AND r.demand_id = ?
         AND r.priority >= ? ORDER BY r.priority DESC, r.run_id LIMIT ?) AND status = 'pending'
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
 
 -- CANCEL_PENDING
 UPDATE runs SET status = 'cancelled',
         reason = 'cancelled',
         cancel_by = ?, cancel_ms = ?, finished_ms = ?, due_ms = NULL
     WHERE job_id = ? AND status = 'pending'
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
 
 -- EXPIRED
 SELECT run_id FROM runs WHERE status = 'pending' AND expires_ms <= ? ORDER BY expires_ms LIMIT ?;
@@ -678,7 +745,7 @@ UPDATE runs SET status = 'failed',
         reason = 'expired',
         detail = ?, finished_ms = ?, due_ms = NULL
     WHERE run_id IN (VALUES (?)) AND status = 'pending'
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
 
 -- WAITING
 SELECT run_id FROM runs
@@ -689,32 +756,32 @@ UPDATE runs SET status = 'failed',
         reason = 'worker_lost',
         detail = ?, finished_ms = ?, due_ms = NULL
     WHERE run_id IN (VALUES (?)) AND status = 'pending'
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
 
 -- START
 UPDATE runs SET started_ms = coalesce(started_ms, ?)
     WHERE run_id = ? AND status = 'running' AND worker_id = ?
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
 
 -- OUTLIVE
 UPDATE runs SET probation = 0
     WHERE run_id = ? AND probation > 0 AND status = 'running' AND started_ms IS NOT NULL
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
 
 -- RUNNING_OF_JOB
-SELECT run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck FROM runs WHERE job_id = ? AND status = 'running' ORDER BY run_id;
+SELECT run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id FROM runs WHERE job_id = ? AND status = 'running' ORDER BY run_id;
 
 -- MARK_CANCELLED
 UPDATE runs SET cancel_by = coalesce(cancel_by, ?), cancel_ms = coalesce(cancel_ms, ?)
     WHERE job_id = ? AND status = 'running'
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
 
 -- SUCCEED
 UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'success' END,
         reason = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE ? END,
         detail = ?, exit_code = ?, signal = ?, started_ms = coalesce(?, started_ms), finished_ms = ?, ends_ms = NULL
     WHERE run_id = ? AND status = 'running' AND worker_id = ?
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
 
 -- SUCCEED_MANY
 UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'success' END,
@@ -722,14 +789,14 @@ UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE '
         detail = ended.column2, exit_code = ended.column3, signal = ended.column4, started_ms = coalesce(ended.column5, started_ms), finished_ms = ended.column6, ends_ms = NULL
     FROM (VALUES (?, ?, ?, ?, ?, ?, ?)) AS ended
     WHERE run_id = ended.column7 AND status = 'running' AND worker_id = ?
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
 
 -- FAIL
 UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'failed' END,
         reason = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE ? END,
         detail = ?, exit_code = ?, signal = ?, started_ms = coalesce(?, started_ms), finished_ms = ?, ends_ms = NULL
     WHERE run_id = ? AND status = 'running' AND worker_id = ?
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
 
 -- FAIL_MANY
 UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'failed' END,
@@ -737,14 +804,14 @@ UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE '
         detail = ended.column2, exit_code = ended.column3, signal = ended.column4, started_ms = coalesce(ended.column5, started_ms), finished_ms = ended.column6, ends_ms = NULL
     FROM (VALUES (?, ?, ?, ?, ?, ?, ?)) AS ended
     WHERE run_id = ended.column7 AND status = 'running' AND worker_id = ?
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
 
 -- LAPSE
 UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'failed' END,
         reason = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE ? END,
         detail = ?, exit_code = ?, signal = ?, started_ms = coalesce(?, started_ms), finished_ms = ?, ends_ms = NULL
     WHERE run_id = ? AND status = 'running' AND worker_id = ?
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
 
 -- LAPSE_MANY
 UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'failed' END,
@@ -752,14 +819,14 @@ UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE '
         detail = ended.column2, exit_code = ended.column3, signal = ended.column4, started_ms = coalesce(ended.column5, started_ms), finished_ms = ended.column6, ends_ms = NULL
     FROM (VALUES (?, ?, ?, ?, ?, ?, ?)) AS ended
     WHERE run_id = ended.column7 AND status = 'running' AND worker_id = ?
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
 
 -- REFUSE
 UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'failed' END,
         reason = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE ? END,
         detail = ?, exit_code = ?, signal = ?, started_ms = coalesce(?, started_ms), finished_ms = ?, ends_ms = NULL
     WHERE run_id = ? AND status = 'running' AND worker_id = ?
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
 
 -- REFUSE_MANY
 UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'failed' END,
@@ -767,7 +834,7 @@ UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE '
         detail = ended.column2, exit_code = ended.column3, signal = ended.column4, started_ms = coalesce(ended.column5, started_ms), finished_ms = ended.column6, ends_ms = NULL
     FROM (VALUES (?, ?, ?, ?, ?, ?, ?)) AS ended
     WHERE run_id = ended.column7 AND status = 'running' AND worker_id = ?
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
 
 -- RETURN
 UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'pending' END,
@@ -775,7 +842,7 @@ UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE '
         returns = returns + CASE WHEN cancel_ms IS NOT NULL THEN 0 ELSE 1 END,
         finished_ms = CAST(? AS BIGINT) + CASE WHEN cancel_ms IS NOT NULL THEN 0 ELSE NULL END, worker_id = CASE WHEN cancel_ms IS NOT NULL THEN worker_id ELSE NULL END, handed_n = NULL, claimed_ms = NULL, lease_ms = NULL, ends_ms = NULL
     WHERE run_id = ? AND status = 'running' AND CASE WHEN cancel_ms IS NOT NULL THEN 1 WHEN stuck > 0 THEN 0 ELSE 1 END = 1 AND started_ms IS NULL AND worker_id = ?
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
 
 -- BOUNCE
 UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'pending' END,
@@ -783,22 +850,22 @@ UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE '
         returns = returns + CASE WHEN cancel_ms IS NOT NULL THEN 0 ELSE 1 END,
         finished_ms = CAST(? AS BIGINT) + CASE WHEN cancel_ms IS NOT NULL THEN 0 ELSE NULL END, worker_id = CASE WHEN cancel_ms IS NOT NULL THEN worker_id ELSE NULL END, handed_n = NULL, claimed_ms = NULL, lease_ms = NULL, ends_ms = NULL
     WHERE run_id = ? AND status = 'running' AND CASE WHEN cancel_ms IS NOT NULL THEN 1 WHEN stuck > 0 THEN 0 ELSE 1 END = 1 AND started_ms IS NULL AND worker_id = ?
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
 
 -- HANGING
-SELECT run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck FROM runs WHERE run_id = ? AND stuck = 0 AND status = 'running' AND CASE WHEN cancel_ms IS NOT NULL THEN 1 WHEN stuck > 0 THEN 0 ELSE 1 END = 1 AND worker_id = ?;
+SELECT run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id FROM runs WHERE run_id = ? AND stuck = 0 AND status = 'running' AND CASE WHEN cancel_ms IS NOT NULL THEN 1 WHEN stuck > 0 THEN 0 ELSE 1 END = 1 AND worker_id = ?;
 
 -- HANG
 UPDATE runs SET stuck = 1
     WHERE run_id = ? AND status = 'running' AND CASE WHEN cancel_ms IS NOT NULL THEN 1 WHEN stuck > 0 THEN 0 ELSE 1 END = 1 AND worker_id = ?
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
 
 -- LOSE
 UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'failed' END,
         reason = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' WHEN stuck > 0 THEN 'unkillable' ELSE 'worker_lost' END,
         detail = ?, finished_ms = ?, ends_ms = NULL
     WHERE run_id = ? AND status = 'running'
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
 
 -- CRASH
 UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'failed' END,
@@ -806,7 +873,7 @@ UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE '
         crashes = crashes + 1,
         detail = ?, finished_ms = ?, ends_ms = NULL
     WHERE run_id = ? AND status = 'running'
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
 
 -- LAST_CRASH
 UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'failed' END,
@@ -814,25 +881,25 @@ UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE '
         crashes = crashes + 1,
         detail = ?, finished_ms = ?, ends_ms = NULL
     WHERE run_id = ? AND status = 'running'
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
 
 -- WITHDRAW
 UPDATE runs SET status = 'cancelled',
         reason = 'cancelled',
         detail = ?, finished_ms = ?, ends_ms = NULL
     WHERE run_id = ? AND status = 'running' AND CASE WHEN cancel_ms IS NOT NULL THEN 1 ELSE 0 END = 1
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
 
 -- QUARANTINE
 UPDATE runs SET status = 'failed',
         reason = 'quarantined',
         detail = ?, finished_ms = ?, ends_ms = NULL
     WHERE run_id = ? AND status = 'running' AND CASE WHEN cancel_ms IS NOT NULL THEN 0 WHEN stuck > 0 THEN 0 ELSE 1 END = 1
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
 
 -- OVERDUE
 UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'failed' END,
         reason = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'timeout' END,
         detail = ?, finished_ms = ?, ends_ms = NULL
     WHERE ends_ms <= ? AND status = 'running'
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;

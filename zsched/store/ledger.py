@@ -24,7 +24,7 @@ _PLACE: Final = {status: place for place, status in enumerate(_COUNTED)}
 
 
 # The lengths of a ledger's lists, and its number of pending tasks.
-Mark = tuple[int, int, int, int, int]
+Mark = tuple[int, int, int, int, int, int]
 
 
 class Note(Struct, frozen=True, kw_only=True):
@@ -109,7 +109,7 @@ class Ledger:
         """The present state of the lists, for `cut`."""
         return len(self._events), len(self._moves), len(self._ends), len(self.tallied), self.pending, len(self.usage)
 
-    def cut(self, mark: Mark = (0, 0, 0, 0, 0)) -> None:
+    def cut(self, mark: Mark = (0, 0, 0, 0, 0, 0)) -> None:
         """Forget what was gathered since the mark."""
         del self._events[mark[0] :]
         del self._moves[mark[1] :]

@@ -128,7 +128,7 @@ class EngineReader:
 
     def queues(self) -> list[QueueState]:
         pending, running = Counter[str](), Counter[str]()
-        for wish, waits, runs in self._execute(sql.LIVE_TASKS):
+        for wish, waits, runs in self._execute(sql.TASKS_BY_DEMAND):
             demand = Demand() if wish is None else rows.readable_demand(wish)
             if demand is None:
                 continue

@@ -55,7 +55,7 @@ DEMAND: Final = "SELECT wish FROM demands WHERE demand_id = ?"
 LIVE_DEMANDS: Final = "SELECT demand_id, wish, pending, running FROM demands WHERE pending + running > 0"
 COUNT_DEMAND: Final = "UPDATE demands SET pending = pending + ?, running = running + ? WHERE demand_id = ?"
 # The same for readers, and in a row without a demand the numbers of all tasks.
-LIVE_TASKS: Final = """
+TASKS_BY_DEMAND: Final = """
     SELECT wish, pending, running FROM demands WHERE pending + running > 0
     UNION ALL SELECT NULL, (SELECT tasks FROM totals WHERE status = 'pending'),
         (SELECT tasks FROM totals WHERE status = 'running')"""
