@@ -60,8 +60,8 @@ _REMOVALS: Final = (
         "a claim of runs with limits takes what it is asked for",
         "contract/test_queues.py::test_no_more_runs_than_the_limit_are_claimed",
         (
-            "ClaimsWriter.claim",
-            "min(wanted.count, self._tallies.room(demand)) if demand.limits else wanted.count",
+            "ClaimsWriter._claimable",
+            "min(wanted.count, self._tallies.room(demand))",
             "wanted.count",
         ),
     ),

@@ -7,8 +7,9 @@ from msgspec.structs import replace
 
 from tests.contract.base import NOW, W1, Base
 from zsched.model.backoff import Backoff
+from zsched.model.blocked import Blocked
 from zsched.model.edits import JobEdit
-from zsched.model.types import Blocked, JobId, JobSpec, Policy, Reason, RunStatus
+from zsched.model.types import JobId, JobSpec, Policy, Reason, RunStatus
 from zsched.store import acts
 
 PENDING, RUNNING, FAILED, CANCELLED = RunStatus.PENDING, RunStatus.RUNNING, RunStatus.FAILED, RunStatus.CANCELLED

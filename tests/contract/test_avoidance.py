@@ -6,8 +6,9 @@ import pytest
 
 from tests.contract.base import LOWEST, NOW, W1, W2, Base
 from zsched.model.backoff import Backoff
+from zsched.model.blocked import Blocked
 from zsched.model.limits import AVOID_MS
-from zsched.model.types import Blocked, JobId, Policy, Reason, RunId, RunStatus, WorkerId
+from zsched.model.types import JobId, Policy, Reason, RunId, RunStatus, WorkerId
 from zsched.store import sql, transitions
 from zsched.store.contract import Avoiding, Claim, Claimed
 

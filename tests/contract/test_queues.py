@@ -10,6 +10,7 @@ import pytest
 
 from tests.contract.base import NOW, W1, W2, Base
 from zsched.model.demand import Demand
+from zsched.model.edits import JobEdit
 from zsched.model.types import JobId, JobSpec, Policy, Reason, RunStatus
 from zsched.store import check, filters, sql
 from zsched.store.contract import JobFilter, Old
@@ -301,6 +302,43 @@ def test_retry_waits_for_a_place_again(base: Base) -> None:
     assert base.store.ready(NOW) == []
     base.finish(other.run_id)
     assert claim(base) == [first]
+
+
+def test_held_job_with_limits_waits_for_both(base: Base) -> None:
+    first, second = submit(base, 2, limits={"db": 1})
+    base.store.hold(first, "ann", "", NOW)
+    (run,) = base.claim()
+    assert run.job_id == second
+    base.store.release(first, "ann", "", NOW)
+    assert claim(base) == []
+    base.finish(run.run_id)
+    assert claim(base) == [first]
+
+
+def test_job_with_limits_that_runs_again_waits_for_a_place(base: Base) -> None:
+    first, second = submit(base, 2, limits={"db": 1})
+    (run,) = base.claim()
+    base.finish(run.run_id)
+    base.turn()
+    (run,) = base.claim()
+    assert run.job_id == second
+    base.store.rerun(first, "ann", "", NOW)
+    assert claim(base) == []
+    base.finish(run.run_id)
+    assert claim(base) == [first]
+
+
+def test_job_that_changes_its_queue_is_counted_there(base: Base) -> None:
+    base.store.queues.share("fair", "owner", "ann", NOW)
+    (job_id,) = submit(base, queue="q", limits={"db": 1}, owner="user:ann")
+    for queue in ("default", "fair", "q"):
+        base.turn()
+        job = base.store.job(job_id)
+        assert job is not None
+        base.store.edit(JobEdit(queue=queue).applied_to(job), "ann", "queue", NOW)
+        assert [(one.queue, one.owner, one.limits) for one in offered(base)] == [
+            (queue, "user:ann" if queue == "fair" else "", (("db", 1),))
+        ]
 
 
 def test_room_under_limits_is_known_after_an_undo_and_a_restart(base: Base) -> None:

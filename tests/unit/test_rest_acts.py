@@ -135,6 +135,18 @@ def test_rerun_needs_room_for_a_pending_run(tmp_path: Path) -> None:
         refused(rest.post(f"/jobs/{job}/rerun"), 429, "too_many_pending")
 
 
+def test_rerun_takes_the_unique_key_again(rest: Rest) -> None:
+    rest.register("w1")
+    first = rest.submit(unique="k")
+    rest.report(rest.take("w1")["id"], "w1", "failed", exit_code=1)
+    second = rest.submit(unique="k")
+    refused(rest.post(f"/jobs/{first}/rerun"), 409, "unique")
+    rest.report(rest.take("w1")["id"], "w1", "success", exit_code=0)
+    good(rest.post(f"/jobs/{first}/rerun"))
+    refused(rest.post(f"/jobs/{second}/rerun"), 409, "unique")
+    assert rest.post("/jobs", {"name": "j", "command": "true", "unique": "k"}).json["existing"] == first
+
+
 # --- edits ---
 
 
@@ -158,6 +170,24 @@ def test_pending_job_is_edited(rest: Rest) -> None:
     handed = rest.take("w1")
     assert (handed["id"], handed["name"]) == (job, "new")
     assert "is running" in refused(rest.call("PATCH", f"/jobs/{job}", json={"name": "x"}), 409, "started")
+
+
+def test_priority_and_queue_of_a_pending_job_change(rest: Rest, monkeypatch: pytest.MonkeyPatch) -> None:
+    rest.register("w1")
+    away, first, urgent = (rest.submit() for _ in range(3))
+    good(rest.call("PATCH", f"/jobs/{away}", json={"queue": "other"}))
+    view = good(rest.call("PATCH", f"/jobs/{urgent}", json={"priority": 5}))
+    assert view["priority"] == 5
+    assert [rest.take("w1")["id"] for _ in range(2)] == [urgent, first]
+    view = good(rest.get(f"/jobs/{away}"))
+    assert (view["queue"], view["why"]["code"]) == ("other", "no_match")
+    assert [job["id"] for job in rest.get("/jobs?queue=other").json] == [away]
+    assert {queue["queue"]: queue["pending"] for queue in rest.get("/queues").json} == {"default": 0, "other": 1}
+    assert (events(rest, away), events(rest, urgent)) == ([("job_edited", "queue")], [("job_edited", "priority")])
+    monkeypatch.setattr("zsched.scheduler.dispatcher.queues.DEMANDS_MAX", 1)
+    job = rest.submit()
+    refused(rest.call("PATCH", f"/jobs/{job}", json={"queue": "third"}), 429, "too_many_demands")
+    assert "queue" not in rest.get(f"/jobs/{job}").json
 
 
 def test_deadline_of_a_pending_job_moves_and_goes(rest: Rest) -> None:

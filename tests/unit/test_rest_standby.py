@@ -37,6 +37,7 @@ WRITES = {
     *("POST /jobs", "POST /jobs/bulk", "PATCH /jobs/{job}", "DELETE /jobs/{job}", "POST /jobs/{job}/cancel"),
     *("POST /jobs/purge", "POST /jobs/{job}/pause", "POST /jobs/{job}/resume", "POST /jobs/{job}/log"),
     *("POST /workers/register", "POST /workers/heartbeat", "POST /workers/enrol", "GET /workers/{worker}/next"),
+    *("POST /jobs/{job}/hold", "POST /jobs/{job}/release", "POST /jobs/{job}/rerun"),
     *("PATCH /queues/{queue}", "POST /queues/{queue}/pause", "POST /queues/{queue}/resume"),
     *("POST /foreign/{worker}/keep", "POST /foreign/{worker}/discard"),
     *("POST /tokens", "DELETE /tokens/{token}", "DELETE /access/{worker}"),

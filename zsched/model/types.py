@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Final, Literal, NewType
+from typing import Annotated, Literal, NewType
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from zsched.model.backoff import USUAL_BACKOFF, Backoff, backoff_text, read_backoff
+from zsched.model.blocked import Blocked
 from zsched.model.failures import FAILURES
 from zsched.model.fields import (
     ARRAY,
@@ -100,22 +101,6 @@ class Reason(StrEnum):
     EXPIRED = "expired"  # it had not started at its deadline
 
 
-class Blocked:
-    """Bits that keep a pending run from being claimed. A run without any bit is ready, so a claim never skips a row."""
-
-    # Its task waits for the end of a back-off or of a delay: a duration, whatever the wall clock says.
-    DUE: Final = 2
-    # Its demand has limits. It is claimed with the bit, while there is room under all of them; so a run that comes back
-    # from its worker has it still.
-    LIMITED: Final = 4
-    # Its job is held. A running run keeps the bit, so that what comes after it is held too.
-    HELD: Final = 8
-    # It prefers another worker than the one on which its task has failed.
-    AVOIDS: Final = 16
-    # Its task waits for a time of the wall clock.
-    DATE: Final = 64
-
-
 class OnLost(StrEnum):
     """What happens to a task whose worker is lost: it runs again (at least once), or not (at most once)."""
 
@@ -196,10 +181,7 @@ class JobFields(Work, frozen=True, kw_only=True):
         int | None,
         about("It starts no later: then a pending task fails as `expired`.", Form(json="deadline", rank=3, codec=TIME)),
     ] = None
-    tags: Annotated[
-        tuple[str, ...],
-        about("Words by which lists can be filtered.", Form(rank=2, codec=WORDS)),
-    ] = ()
+    tags: Annotated[tuple[str, ...], about("Words by which lists can be filtered.", Form(rank=2, codec=WORDS))] = ()
     priority: Annotated[int, about("Jobs with a higher one start first.", Form(rank=2))] = 0
     queue: Annotated[str, about("Its queue. Workers choose which they serve.", Form(rank=2, codec=QUEUE))] = (
         DEFAULT_QUEUE

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from zsched.model.blocked import Blocked
 from zsched.model.demand import Demand
 from zsched.model.events import EventKind
 from zsched.model.lifecycle import TERMINAL, Cause
 from zsched.model.names import DEFAULT_QUEUE
-from zsched.model.types import Blocked, DemandId, Job, JobId, JobSpec, OnLost, RunId, RunStatus, WorkerId
+from zsched.model.types import DemandId, Job, JobId, JobSpec, OnLost, RunId, RunStatus, WorkerId
 from zsched.store import acts, rows, sql, transitions
 from zsched.store.contract import Cancelled, Target
 from zsched.store.engine import Row
@@ -174,7 +175,7 @@ class JobsWriter(Lives):
         self._ledger.note(event)
 
     def _change_queue(self, job: Job) -> None:
-        """The queue is a part of what the job and its pending runs ask for."""
+        """The queue is a part of the demand of the job and of its pending runs."""
         owner = job.owner if job.queue in self.queues.fair else ""
         ((demand_id,),) = self._execute(acts.DEMAND_OF_JOB, (job.job_id,))
         demand = replace(self._demand(DemandId(demand_id)), queue=job.queue, owner=owner)

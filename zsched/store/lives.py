@@ -15,11 +15,12 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from zsched.model.backoff import retry_ms
+from zsched.model.blocked import Blocked
 from zsched.model.demand import Demand
 from zsched.model.failures import is_retried, read_failures
 from zsched.model.lifecycle import GIVEN, MOVES, Cause, Move, State, state_of
 from zsched.model.limits import AVOID_MS
-from zsched.model.types import Blocked, DemandId, JobId, RunId, RunStatus, WorkerId
+from zsched.model.types import DemandId, JobId, RunId, RunStatus, WorkerId
 from zsched.store import moves, rows, sql, transitions, usage
 from zsched.store.core import Core
 from zsched.store.engine import Row

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from zsched.model.blocked import Blocked
 from zsched.model.events import EventKind
 from zsched.model.lifecycle import Cause
 from zsched.model.limits import AVOID_MS
-from zsched.model.types import Blocked, DemandId, JobId, RunId
+from zsched.model.types import DemandId, JobId, RunId
 from zsched.store import sql, transitions
 from zsched.store.contract import Due
 from zsched.store.ledger import Note

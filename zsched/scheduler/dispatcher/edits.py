@@ -9,13 +9,15 @@ from msgspec.structs import replace
 from zsched.model import schedule
 from zsched.model.signals import signal_fault
 from zsched.model.types import Job, Now, Policy, RunStatus
-from zsched.scheduler.dispatcher import answers, owners
+from zsched.scheduler.dispatcher import answers, owners, queues
 from zsched.scheduler.dispatcher.answers import Deferred
 from zsched.scheduler.dispatcher.commands import ConflictError, EditJob, JobState
 from zsched.store.contract import Store
 
 log = logging.getLogger(__name__)
 
+# The fields that an event names, besides those of Policy and the schedule.
+_FIELDS = ("name", "command", "tags", "priority", "queue", "deadline_ms")
 # The fields that an event names otherwise than Job or Policy.
 _NAMES = {"policy.timeout_ms": "timeout", "policy.grace_ms": "kill_grace", "deadline_ms": "deadline"}
 
@@ -31,7 +33,7 @@ def on_edit(store: Store, command: EditJob, now: Now) -> Deferred[JobState]:
     elif job.ended_ms is not None:
         raise ConflictError("schedule_ended", f"The schedule of job {job.job_id} has ended: submit the job again")
     edited = command.edit.applied_to(job, now.wall_ms)
-    _check(job, edited, command)
+    _check(store, job, edited, command)
     if edited.schedule != job.schedule and job.paused_ms is None:
         edited = replace(edited, next_fire_ms=next_fire_ms(edited, now))
     if edited != job:
@@ -62,8 +64,8 @@ def _demand_pending(store: Store, job: Job, command: EditJob) -> None:
         raise ConflictError("started", f"Job {job.job_id} {status}: only a job that waits for a worker can be changed")
 
 
-def _check(job: Job, edited: Job, command: EditJob) -> None:
-    """Raises ConflictError for changes that don't go together, NotOwnerError for a forbidden one."""
+def _check(store: Store, job: Job, edited: Job, command: EditJob) -> None:
+    """Raises ConflictError for changes that don't go together, NotOwnerError, TooManyDemandsError."""
     if (fault := signal_fault(edited.policy.signal, edited.policy.timeout_ms)) is not None:
         raise ConflictError("signal", f"Job {job.job_id} has signal {edited.policy.signal}: {fault}")
     if edited.policy.retry_on and not edited.policy.retries:
@@ -75,13 +77,15 @@ def _check(job: Job, edited: Job, command: EditJob) -> None:
     late = edited.deadline_ms is not None and edited.run_at_ms is not None and edited.deadline_ms <= edited.run_at_ms
     if late and edited.deadline_ms != job.deadline_ms:
         raise ConflictError("deadline", f"Job {job.job_id} could never start: set a deadline later than run_at")
+    if edited.queue != job.queue:
+        queues.demand_few_kinds(store, 1)
     if edited.command != job.command:
         owners.demand_command(job, command.by)
 
 
 def _changes(old: Job, new: Job) -> str:
     """What an edit changed, for its event. A command may hold secrets, so only schedules are shown."""
-    changed = [name for name in ("name", "command", "tags", "deadline_ms") if getattr(old, name) != getattr(new, name)]
+    changed = [name for name in _FIELDS if getattr(old, name) != getattr(new, name)]
     for name in Policy.__struct_fields__:
         if getattr(old.policy, name) != getattr(new.policy, name):
             changed.append(f"policy.{name}")

@@ -115,8 +115,7 @@ def demand_free_keys(store: Store, specs: Sequence[JobSpec]) -> None:
         named.add(spec.unique)
 
 
-def demand_few_kinds(store: Store, specs: Sequence[JobSpec], owner: str) -> None:
-    """Raise TooManyDemandsError if these jobs would make more than DEMANDS_MAX live demands. Plain jobs count none."""
-    new = store.count_new_demands(specs, owner)
+def demand_few_kinds(store: Store, new: int) -> None:
+    """Raise TooManyDemandsError if this many new demands would make more than DEMANDS_MAX live ones."""
     if new and store.live_demands + new > DEMANDS_MAX:
         raise TooManyDemandsError

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import closing
 
+from zsched.model.blocked import Blocked
 from zsched.model.demand import Demand, serves, why_unfit
 from zsched.model.queues import shown_key
 from zsched.model.records import ForeignDecision
-from zsched.model.types import Blocked, Job, Run, RunStatus, Worker, WorkerId, WorkerStatus
+from zsched.model.types import Job, Run, RunStatus, Worker, WorkerId, WorkerStatus
 from zsched.model.units import format_time
 from zsched.scheduler.dispatcher.commands import Cause
 from zsched.store.contract import Reader
