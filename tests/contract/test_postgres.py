@@ -506,7 +506,7 @@ def test_a_turn_without_a_change_writes_nothing(base: Base, operator: psycopg.Co
         (sql.CLAIMABLE_LIMITED, (2, 0, 10)),
         (sql.LIVE_DEMANDS, ()),
         (sql.DUE_JOBS, (NOW, 10)),
-        (sql.RELEASE_DUE, (NOW, 10)),
+        (sql.RELEASE_DUE, (NOW, NOW, 10)),
         (transitions.EXPIRED, (NOW, 10)),
         (sql.HELD, ("w1",)),
         (sql.LOAD, ("w1",)),
