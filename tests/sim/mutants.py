@@ -171,7 +171,7 @@ _MUTANTS: Final = (
     ),
     mutant(
         "a job's counters forget a lost run's successor",
-        ("Lives._make", "for job_id, _ in new], replaced, became", "for job_id, _ in new], None, became"),
+        ("Lives._make", "for job_id, *_ in new], replaced, became", "for job_id, *_ in new], None, became"),
     ),
     # --- a restored database ---
     mutant(
@@ -382,7 +382,8 @@ _MUTANTS: Final = (
         without_call("JobsWriter.cancel", "self._move"),
     ),
     mutant(
-        "a job is stored without its owner", ("JobsWriter.submit", "self._owner_id(owner) if owner else None", "None")
+        "a job is stored without its owner",
+        ("JobsWriter.submit", "self._numbers.owner_id(owner) if owner else None", "None"),
     ),
     mutant("nobody may act on its own job", without_condition("owners.may_act", "_owns(by, owner)")),
     mutant("a cancel marks a job that has ended", always("JobsWriter.cancel", "pending or running")),
