@@ -382,7 +382,8 @@ _MUTANTS: Final = (
         without_call("JobsWriter.cancel", "self._move"),
     ),
     mutant(
-        "a job is stored without its owner", ("JobsWriter.submit", "self._owner_id(owner) if owner else None", "None")
+        "a job is stored without its owner",
+        ("JobsWriter.submit", "self._numbers.owner_id(owner) if owner else None", "None"),
     ),
     mutant("nobody may act on its own job", without_condition("owners.may_act", "_owns(by, owner)")),
     mutant("a cancel marks a job that has ended", always("JobsWriter.cancel", "pending or running")),
