@@ -51,7 +51,7 @@ class SimHost:
         self._caught: list[int] = []
         self._watched: set[int] = set()
         # What the shells in front of jobs have reported, by their process.
-        self._reports: dict[int, bytes] = {}
+        self._reports: dict[str, bytes] = {}
         # What the story has of signals: those to what does not end are repeated.
         self._signalled: set[tuple[int, int]] = set()
         self._outgoing: list[Message] = []
@@ -114,12 +114,12 @@ class SimHost:
         machine, kernel = self._machine, self._kernel
         process = kernel.start(kernel.guard, machine.new_mark())
         stdout, stderr = kernel.pipe(process), kernel.pipe(process)
-        self._reports[process.pid] = b"missing"
+        self._reports[process.mark] = b"missing"
         machine.timeline.after(machine.chance.randint(0, 20), lambda: kernel.exit(process, 1))
         return Spawned(process.pid, process.mark, stdout.fd, stderr.fd)
 
     def take_notes(self, spawned: Spawned) -> tuple[bytes, bytes]:
-        return self._reports.pop(spawned.pid, b""), b""
+        return self._reports.pop(spawned.mark, b""), b""
 
     def watch(self, fd: int) -> None:
         self._watched.add(fd)
