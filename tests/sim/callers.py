@@ -221,7 +221,7 @@ class Client:
             if one.recurring and one.acked is None:
                 self._timeline.after(self._whim.randint(0, 20_000), partial(self._change_schedule, one))
             if one.acked is None and not one.recurring:
-                if self._act.random() < 0.12:
+                if self._act.random() < (0.5 if one.policy.retries else 0.1):
                     self._timeline.after(self._act.choice((0, 5, 500, 4_000)), partial(self._hold, one))
                 if self._act.random() < 0.1 and one.script.kills is None and "deadline_ms" not in one.times:
                     self._timeline.after(self._act.choice((50, 1_000, 10_000, 40_000)), partial(self._rerun, one))

@@ -503,12 +503,15 @@ _MUTANTS: Final = (
         "a retry waits though there is no other worker",
         ("Avoidance.begin", "if alone:", "if alone and not self._runs:"),
     ),
-    mutant("a retry is offered to no other worker", without_call("Dispatcher.on_tick", "self._avoidance.end")),
+    mutant(
+        "a retry is offered to no other worker",
+        without_call("Avoidance.begin", "self._place"),
+        without_call("Avoidance.end", "self._place"),
+    ),
     mutant(
         "a retry is offered to the worker that failed it",
         always("Avoidance._others", "session.name != run.worker_id"),
     ),
-    mutant("a retry stays blocked when it is claimed", ("transitions.CLAIM_AVOIDING", ", blocked = 0", "")),
     # --- holds and reruns ---
     mutant("a hold leaves the job's runs ready", ("JobsWriter._hold", "acts.HOLD_RUNS", "acts.RELEASE_RUNS")),
     mutant("a hold leaves running runs alone", ("acts.HOLD_RUNS", "'pending', 'running'", "'pending'")),
@@ -912,7 +915,9 @@ _MUTANTS: Final = (
         without_call("Agent._drop", "self.to_guard.append"),
     ),
     mutant(
-        "an agent does not kill what a new session does not name",
+        "a rerun is not held": "a held job must be cancelled and run again before it is released: too rare for these seeds."
+    " contract/test_acts.py tests it",
+    "an agent does not kill what a new session does not name",
         ("Agent._on_registered", "unwanted |= self._holdings.unnamed(frame.keep)", "pass"),
     ),
     mutant(
