@@ -915,9 +915,7 @@ _MUTANTS: Final = (
         without_call("Agent._drop", "self.to_guard.append"),
     ),
     mutant(
-        "a rerun is not held": "a held job must be cancelled and run again before it is released: too rare for these seeds."
-    " contract/test_acts.py tests it",
-    "an agent does not kill what a new session does not name",
+        "an agent does not kill what a new session does not name",
         ("Agent._on_registered", "unwanted |= self._holdings.unnamed(frame.keep)", "pass"),
     ),
     mutant(
@@ -1168,6 +1166,8 @@ EQUIVALENT: Final[dict[str, str]] = {
     " is swept before",
     "a run that was discarded is pending again": "a run that is discarded has mostly been said to have started."
     " test_dispatcher_foreign.py tests it",
+    "a rerun is not held": "a held job must be cancelled and run again before it is released: too rare for these seeds."
+    " contract/test_acts.py tests it",
     "an agent does not kill what a new session does not name": "what it had listed is named in `kill`, and the next"
     " heartbeat lists the rest",
 }

@@ -198,7 +198,8 @@ def test_every_command_of_zsched_is_a_module_and_stands_on_its_manual_page() -> 
     for command in zsched.COMMANDS:
         module = importlib.import_module(f"zsched.commands.{command}")
         assert callable(module.main)
-        assert (module.__doc__ or "").startswith(f"zsched {command}: ")
+        # docopt takes `usage:` for the begin of its section.
+        assert (module.__doc__ or "").startswith(f"zsched {command}{' -' if command == 'usage' else ':'} ")
 
 
 @pytest.mark.parametrize(
