@@ -54,14 +54,9 @@ class Place:
         until(ended)
         run = view.pop("last_run", None) or {}
         found = view | {f"run.{name}": value for name, value in run.items()}
-<<<<<<< HEAD
         found |= {f"why.{name}": value for name, value in view.get("why", {}).items()}
-        if "started_at" in run:
-            passed = datetime.fromisoformat(run["started_at"]) - datetime.fromisoformat(view["created_at"])
-=======
         if "start_time" in run:
             passed = datetime.fromisoformat(run["start_time"]) - datetime.fromisoformat(view["created_at"])
->>>>>>> da3560d31cbe4b86a2d38efe600020a3bfab593a
             found[LATE] = LATER if passed.total_seconds() > 1 else "at once"
         if run:
             _, output = self.scheduler.ask("GET", f"/runs/{run['run_id']}/log?stream=stdout")
