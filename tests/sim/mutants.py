@@ -515,7 +515,10 @@ _MUTANTS: Final = (
     # --- holds and reruns ---
     mutant("a hold leaves the job's runs ready", ("JobsWriter._hold", "acts.HOLD_RUNS", "acts.RELEASE_RUNS")),
     mutant("a hold leaves running runs alone", ("acts.HOLD_RUNS", "'pending', 'running'", "'pending'")),
-    mutant("a successor is not held", ("transitions._ADD_SUCCESSOR", "? | (blocked & 8)", "?")),
+    mutant(
+        "a successor is not held",
+        *((f"transitions.{name}", "? | (blocked & 8)", "?") for name in ("RETRY", "REQUEUE")),
+    ),
     mutant("a release leaves the job's runs held", ("JobsWriter.release", "acts.RELEASE_RUNS", "acts.HOLD_RUNS")),
     mutant("a rerun is not held", ("transitions.RERUN", "CASE WHEN j.held_ms IS NULL THEN 0 ELSE 8 END", "0")),
     mutant("a live job runs again", never("JobsWriter.rerun", "not last or RunStatus(last[0][1]) not in TERMINAL")),
@@ -542,7 +545,7 @@ _MUTANTS: Final = (
     ),
     mutant(
         "a successor has no deadline",
-        ("transitions._ADD_SUCCESSOR", "returns, ?, expires_ms, ?", "returns, ?, NULL, ?"),
+        *((f"transitions.{name}", "returns, ?, expires_ms, ?", "returns, ?, NULL, ?") for name in ("RETRY", "REQUEUE")),
     ),
     # --- retries, and runs that may start once ---
     mutant("any failure is tried again", never("Lives._follow", "not is_retried(read_failures(retry_on), *end)")),
