@@ -1,10 +1,10 @@
-"""Claims with many runs in front that wait for their start times: µs a run, and the same with none in front.
+"""Claims with many runs in front that wait for their start times, or are held: µs a run, and the same with none there.
 
 Usage: python -m bench.delayed [RUNS] [URL]      (1000000 runs, on SQLite, if not said)
 
-The runs in front are older, have the same demand and a start time in a year. Behind them 20,000 ready runs are claimed
-64 at a time, with what a tick asks of the store besides: what is ready, how many, and when something is due. URL: of a
-PostgreSQL server whose role may create databases.
+The runs in front are older, have the same demand, and a start time in a year or a hold. Behind them 20,000 ready runs
+are claimed 64 at a time, with what a tick asks of the store besides: what is ready, how many, and when something is
+due. URL: of a PostgreSQL server whose role may create databases.
 """
 
 from __future__ import annotations
@@ -28,14 +28,16 @@ COUNT = 64
 def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
     print(facts())
-    for delayed in (0, count):
+    late = JobSpec(name="job", command="true", run_at_ms=NOW + 365 * 86_400_000)
+    held = JobSpec(name="job", command="true", hold=True)
+    for kind, spec, waiting in (("delayed", late, 0), ("delayed", late, count), ("held", held, count)):
         with place(sys.argv[2] if len(sys.argv) > 2 else None) as db:
             store = db.open_writer(NOW)
-            submit(store, JobSpec(name="job", command="true", run_at_ms=NOW + 365 * 86_400_000), delayed)
+            submit(store, spec, waiting)
             submit(store, JobSpec(name="job", command="true"), READY)
             seconds = claim(store)
             store.close()
-        print(f"{delayed:9,} delayed runs in front: {seconds / READY * 1e6:6.1f} µs a run", flush=True)
+        print(f"{waiting:9,} {kind} runs in front: {seconds / READY * 1e6:6.1f} µs a run", flush=True)
 
 
 def submit(store: Writer, spec: JobSpec, count: int) -> None:
