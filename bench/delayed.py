@@ -2,8 +2,8 @@
 
 Usage: python -m bench.delayed [RUNS] [URL]      (1000000 runs, on SQLite, if not said)
 
-The runs in front are older. They have a start time in a year; or a limit that a running run has used up; or they are of
-a paused queue. Behind them 20,000 ready runs are claimed 64 at a time, with what a tick asks of the store besides: what
+The runs in front are older. They have a start time in a year; or are held; or have a limit that a running run has used up; or
+are of a paused queue. Behind them 20,000 ready runs are claimed 64 at a time, with what a tick asks of the store besides: what
 is ready, how many, and when something is due. URL: of a PostgreSQL server whose role may create databases.
 """
 
@@ -26,6 +26,7 @@ COUNT = 64
 PLAIN = JobSpec(name="job", command="true")
 FRONT = {
     "delayed": JobSpec(name="job", command="true", run_at_ms=NOW + 365 * 86_400_000),
+    "held": JobSpec(name="job", command="true", hold=True),
     "limited": JobSpec(name="job", command="true", limits={"db": 1}),
     "paused": JobSpec(name="job", command="true", queue="paused"),
 }

@@ -507,6 +507,7 @@ def test_a_turn_without_a_change_writes_nothing(base: Base, operator: psycopg.Co
         (sql.LIVE_DEMANDS, ()),
         (sql.DUE_JOBS, (NOW, 10)),
         (sql.RELEASE_DUE, (NOW, NOW, 10)),
+        (sql.AVOIDING, (10,)),
         (transitions.EXPIRED, (NOW, 10)),
         (sql.HELD, ("w1",)),
         (sql.LOAD, ("w1",)),

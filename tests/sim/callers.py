@@ -87,6 +87,9 @@ class Asked:
     ever_held: bool = False
     # How many of its reruns were acked.
     reruns: int = 0
+    # How long after its ack it is to be held, and run again.
+    hold_ms: int | None = None
+    rerun_ms: int | None = None
     # What was acked of its schedule; None while a change is under way, for it may have been done.
     schedule: str | None = "scheduled"
 
@@ -297,11 +300,10 @@ class Client:
         for job_id, one in zip(ids, request.batch, strict=True):
             if one.recurring and one.acked is None:
                 self._timeline.after(self._whim.randint(0, 20_000), partial(self._change_schedule, one))
-            if one.acked is None and not one.recurring:
-                if self._act.random() < 0.12:
-                    self._timeline.after(self._act.choice((0, 5, 500, 4_000)), partial(self._hold, one))
-                if self._act.random() < 0.1 and one.script.kills is None and "deadline_ms" not in one.times:
-                    self._timeline.after(self._act.choice((50, 1_000, 10_000, 40_000)), partial(self._rerun, one))
+            if one.acked is None and one.hold_ms is not None:
+                self._timeline.after(one.hold_ms, partial(self._hold, one))
+            if one.acked is None and one.rerun_ms is not None:
+                self._timeline.after(one.rerun_ms, partial(self._rerun, one))
             one.acked = job_id
             self.jobs[job_id] = one
 
@@ -427,6 +429,10 @@ class Client:
         if (timeout_ms := one.policy.timeout_ms) is not None and self._when.random() < 0.6:
             before_ms = self._when.choice((1, timeout_ms // 2, timeout_ms - 1))
             one.policy = replace(one.policy, signal=f"USR1@{before_ms}ms")
+        if not one.recurring and self._act.random() < (0.5 if one.policy.retries else 0.1):
+            one.hold_ms = self._act.choice((0, 5, 500, 4_000))
+        if not one.recurring and self._act.random() < 0.1 and not (one.script.kills or "deadline_ms" in one.times):
+            one.rerun_ms = self._act.choice((50, 1_000, 10_000, 40_000))
         self.asked[name] = one
         return one
 

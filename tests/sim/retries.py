@@ -30,7 +30,10 @@ _END: Final = """
 
 # Retries that prefer another worker and whose pause is over, and until when they do.
 _AVOIDING: Final = """
-    SELECT run_id, avoids, due_ms FROM runs WHERE status = 'pending' AND blocked & 90 = 16"""
+    SELECT run_id, avoids, due_ms, wish LIKE '%probation":_%' AND wish NOT LIKE '%probation":false%'
+    FROM runs JOIN demands USING (demand_id) WHERE status = 'pending' AND blocked & 90 = 16"""
+_CARELESS: Final = """
+    SELECT run_id FROM runs WHERE status = 'pending' AND avoids IS NOT NULL AND blocked & 18 = 2"""
 _FREE: Final = "SELECT run_id FROM runs WHERE status = 'pending' AND avoids IS NOT NULL AND blocked & 16 = 0"
 _GIVEN: Final = """
     SELECT worker_id, avoids, probation FROM runs WHERE run_id = ?"""
@@ -75,10 +78,8 @@ class Retries:
             over = self._timeline.now_ms - seen_ms >= AVOID_MS - JUMP_MS or self._scheduler.started_ms > seen_ms
             if run in self._free or probation or over:
                 continue
-            for other in self._takers(avoids):
-                held = self._scheduler.engine.look(_HELD, other.name)[0][0]
-                if held < min(other.worker.slots, other.window):
-                    raise Violation(f"run {run} is tried again on {worker}, though {other.name} has room")
+            if roomy := self._roomy(avoids):
+                raise Violation(f"run {run} is tried again on {worker}, though {', '.join(roomy)} has room")
 
     def _takers(self, avoids: str) -> list[Session]:
         """The workers that take runs now, but for one."""
@@ -94,18 +95,30 @@ class Retries:
             and session.paused_until_ms <= now_ms
         ]
 
+    def _roomy(self, avoids: str) -> list[str]:
+        """Those of them that could start a further run."""
+        look = self._scheduler.engine.look
+        return [
+            other.name
+            for other in self._takers(avoids)
+            if look(_HELD, other.name)[0][0] < min(other.worker.slots, other.window)
+        ]
+
     def after_turn(self) -> None:
-        """A retry prefers another worker for a bounded time, and only while there is another one."""
+        """A retry prefers another worker for a bounded time, and only while there is another one without room."""
         if not self._scheduler.up or not self._scheduler.stored or self._scheduler.engine.refusing:
             self._stuck_ms.clear()
             return
         now_ms, wall_ms = self._timeline.now_ms, self._scheduler.clock.now().wall_ms
         before, self._stuck_ms = self._stuck_ms, {}
+        for (run,) in self._scheduler.engine.look(_CARELESS):
+            raise Violation(f"run {run} waits for its retry, and will take any worker then")
         self._free.update(run for (run,) in self._scheduler.engine.look(_FREE))
-        for run, avoids, due_ms in self._scheduler.engine.look(_AVOIDING):
+        for run, avoids, due_ms, suspect in self._scheduler.engine.look(_AVOIDING):
             self._seen_ms.setdefault(run, now_ms)
             polls = any(session.polls and session.name != avoids for session in self._scheduler.dispatcher._sessions)
-            if due_ms is not None and due_ms > wall_ms and (polls or self._takers(avoids)):
+            another = polls or self._takers(avoids)
+            if due_ms is not None and due_ms > wall_ms and another and (suspect or not self._roomy(avoids)):
                 continue
             since_ms = self._stuck_ms[run] = before.get(run, now_ms)
             still_ms = sum(max(0, min(end, now_ms) - max(start, since_ms)) for start, end in self._scheduler.still)

@@ -119,10 +119,10 @@ def test_an_edit_changes_what_is_given(cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ((), "nothing to change: give a command, --cron, --name, --timeout or --no-timeout"),
+        ((), "nothing to change: give a command or an option such as --timeout; --help lists them"),
         (("--cron=",), "--cron is empty"),
         (("--timeout=1s", "--no-timeout"), "--timeout and --no-timeout exclude each other"),
-        (("--retries=1",), "no option --retries; --help lists them all"),
+        (("--user=a",), "no option --user; --help lists them all"),
     ],
 )
 def test_wrong_usage_of_edit_changes_nothing(cli: Cli, options: tuple[str, ...], sentence: str) -> None:

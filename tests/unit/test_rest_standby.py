@@ -36,6 +36,7 @@ B = changed(A, instance="bb", role=Role.STANDBY, host="b", url="http://b:8080", 
 WRITES = {
     *("POST /jobs", "POST /jobs/bulk", "PATCH /jobs/{job}", "DELETE /jobs/{job}", "POST /jobs/{job}/cancel"),
     *("POST /jobs/purge", "POST /jobs/{job}/pause", "POST /jobs/{job}/resume", "POST /jobs/{job}/log"),
+    *("POST /jobs/{job}/hold", "POST /jobs/{job}/release", "POST /jobs/{job}/rerun"),
     *("POST /workers/register", "POST /workers/heartbeat", "POST /workers/enrol", "GET /workers/{worker}/next"),
     *("POST /jobs/{job}/hold", "POST /jobs/{job}/release", "POST /jobs/{job}/rerun"),
     *("PATCH /queues/{queue}", "POST /queues/{queue}/pause", "POST /queues/{queue}/resume"),
