@@ -126,7 +126,7 @@ class Loop:
         """Turn until `stop`; then close the door to new callers, answer the others, and say goodbye to the workers.
 
         Raises StoreUnsure when a sync failed or a commit was not confirmed, StoreCorrupt when the file is damaged: end
-        then. Raises StoreDeposed when another scheduler has taken over: nothing of the last turn was stored or sent,
+        then. The callers of that turn got TimeoutError, those that waited for the next ClosedError. Raises StoreDeposed when another scheduler has taken over: nothing of the last turn was stored or sent,
         and its callers got StandbyError.
         """
         while not self._stopping:
@@ -171,12 +171,11 @@ class Loop:
             if last:
                 self._dispatcher.on_stop()
             self._store.commit()
-        except StoreUnsure:
+        except (StoreUnsure, StoreCorrupt):
             # Whoever believes that it is not done may have it done again.
             for _, future, _ in answers:
                 future.set_exception(TimeoutError())
-            raise
-        except StoreCorrupt:
+            self._inbox.refuse()
             raise
         except StoreDeposed:
             self._depose(answers)
