@@ -27,7 +27,7 @@ from zsched.protocol import Dispatch
 from zsched.scheduler.dispatcher import Dispatcher, Settings
 from zsched.scheduler.dispatcher.commands import Command, RefusedError
 from zsched.scheduler.epoch import begin_epoch
-from zsched.scheduler.inbox import Inbox, StandbyError
+from zsched.scheduler.inbox import ClosedError, Inbox, StandbyError
 from zsched.scheduler.loop import Loop, Turns
 from zsched.store.contract import Claimed, Restoration, StoreDeposed, StoreError, StoreFull, StoreUnsure
 from zsched.store.sqlite.engine import SqliteEngine
@@ -183,7 +183,7 @@ class Mailbox:
                 return
             yield self._posted.popleft()
 
-    def refuse(self, error: type[Exception]) -> None:
+    def refuse(self, error: type[Exception] = ClosedError) -> None:
         for _, future in self.take(len(self._posted)):
             future.set_exception(error())
 
@@ -532,7 +532,7 @@ class Scheduler:
             back(Done(future.result()))
         elif isinstance(error, RefusedError):
             back(Refused(error))
-        elif isinstance(error, StoreError | StandbyError):
+        elif isinstance(error, StoreError | StandbyError | ClosedError):
             back(Undone())
         elif isinstance(error, TimeoutError):
             back(Unknown())
