@@ -233,20 +233,20 @@ class Scheduler:
         self.slow_ms = self.failed_ms = self.ambushed_ms = -(10**9)
         self.kill_at_send: int | None = None
         self.ambushes: set[Ambush] = set()
-        # The address at which it is active. Drawn apart, so that a seed's other decisions don't hang on it.
+        # The address at which it is active.
         self.place = 0
-        self._whim = Random("places")
         # The share of REST's answers that are lost on the way.
         self.answers_lost = 0.0
         # How many answers that hand out a run will be lost.
         self.claims_lost = 0
-        # Whether standbys share the store; the processes that were replaced and do not know it; and which of all a
-        # caller asks, which is decided apart.
+        # Whether standbys share the store; the processes that were replaced and do not know it.
         self.shared = False
         self.formers: list[Former] = []
         self.on_replaced: Callable[[Former], None] = lambda former: None
         self.on_former_send: Callable[[Former, Any, bytes], None] = lambda former, connection, body: None
         self.on_former_arrival: Callable[[Former, bytes, bytes], None] = lambda former, peer, body: None
+        # Decides where the next scheduler is, and which of all a caller asks: apart, so that a seed's other decisions
+        # don't hang on it.
         self._whim = Random(repr(chance.getstate()) + "callers")
         # What a future's callback found: it can't raise.
         self.broken: str | None = None

@@ -235,6 +235,7 @@ def test_list_of_schedulers_is_split_at_its_commas(home: Path) -> None:
     [
         ("http://a:8080,", "invalid scheduler URL 'http://a:8080,'"),
         ("http://a:8080, b:8080", "invalid scheduler URL 'http://a:8080, b:8080'"),
+        ("https://a,b", "invalid scheduler URL 'https://a,b'"),
         ("tcp://a:5555, http://b", "give tcp:// to all schedulers of a list, or to none"),
         (",".join(f"http://h{number}" for number in range(17)), "too many schedulers: 17; give at most 16"),
         ("tcp://a:5555, tcp://b:5555", "the scheduler tcp://a:5555 needs an access file"),

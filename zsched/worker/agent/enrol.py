@@ -15,7 +15,8 @@ from zsched.security.access_file import is_endpoint
 from zsched.security.keys import is_key
 from zsched.security.trust import UntrustedError
 
-# For connecting, and for each read of the answer. Blocking is harmless: without a session there is nothing else to do.
+# For connecting, and for each read of the answer. It blocks: without a session the agent has nothing else to do, and
+# with one that is silent, its frames wait meanwhile.
 _TIMEOUT_S = 3.0
 
 
