@@ -12,6 +12,7 @@ import zmq
 
 from tests.system.session import free_ports
 from zsched.host.clock import mono_ms
+from zsched.model.limits import ENROL_S
 from zsched.model.types import Now
 from zsched.worker.agent.agent import Agent
 from zsched.worker.agent.credentials import Credentials
@@ -25,9 +26,9 @@ DEADLINE_S = 20.0
 class FakeAgent:
     """The agent's session as the test has it."""
 
-    timeout_ms = silent_at_ms = None
-
     def __init__(self) -> None:
+        self.timeout_ms: int | None = None
+        self.silent_at_ms: int | None = None
         self.registered = False
         self.connects = self.seeks = 0
 
@@ -53,8 +54,10 @@ class FakeCredentials:
     def __init__(self, *ports: int) -> None:
         self.schedulers = tuple(f"tcp://127.0.0.1:{port}" for port in ports)
         self.before: Callable[[int], None] = lambda index: None
+        self.timeouts_s: list[float] = []
 
-    def target(self, index: int) -> Target:
+    def target(self, index: int, timeout_s: float) -> Target:
+        self.timeouts_s.append(timeout_s)
         self.before(index)
         return Target(self.schedulers[index])
 
@@ -160,3 +163,13 @@ def test_connection_that_comes_during_an_enrolment_keeps_the_place(world: World)
     world.until(there)
     assert world.route.connection is not None
     assert world.route.connection.index == 1
+
+
+def test_enrolment_is_shorter_while_a_session_lives(world: World) -> None:
+    """The session may still go on, and its heartbeats wait meanwhile."""
+    world.listen(0)
+    world.until(lambda: world.agent.connects == 1)
+    assert world.credentials.timeouts_s == [ENROL_S]
+    world.agent.registered, world.agent.timeout_ms, world.agent.silent_at_ms = True, 3_000, 0
+    world.until(lambda: len(world.credentials.timeouts_s) == 2)
+    assert world.credentials.timeouts_s[1] == 0.5

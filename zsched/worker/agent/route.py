@@ -13,6 +13,7 @@ import zmq
 
 from zsched.host import clock
 from zsched.host.clock import mono_ms
+from zsched.model.limits import ENROL_S, SILENT_PARTS
 from zsched.worker.agent.agent import Agent
 from zsched.worker.agent.connection import Connection
 from zsched.worker.agent.credentials import Credentials
@@ -96,7 +97,7 @@ class Route:
         self._flush()
         index = search.index
         try:
-            target = self._credentials.target(index)
+            target = self._credentials.target(index, self._enrol_timeout_s())
         except EnrolError as error:
             self._on_failed(error)
             return
@@ -108,6 +109,13 @@ class Route:
             self._candidate = self._open(target)
         else:
             self._connect(target)
+
+    def _enrol_timeout_s(self) -> float:
+        """An enrolment blocks the agent, and a session that is silent may still go on."""
+        timeout_ms = self._agent.timeout_ms
+        if timeout_ms is None or not self._agent.registered:
+            return ENROL_S
+        return min(ENROL_S, timeout_ms / SILENT_PARTS / 1000)
 
     def _on_failed(self, error: EnrolError) -> None:
         """The scheduler that was asked last does not take this worker now."""
