@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import select
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -26,7 +26,7 @@ from zsched.store.postgres.errors import ends_session, field, store_error
 # What libpq is given unless the URL names it.
 _DEFAULTS: Final = {
     "application_name": "zsched",
-    # A replica may have an old epoch.
+    # A replica may have an old epoch, and would give out the lock too.
     "target_session_attrs": "read-write",
     "connect_timeout": PG_CONNECT_S,
     "keepalives_idle": PG_KEEPALIVE_S,
@@ -58,8 +58,11 @@ class Call:
 class Session:
     """One connection, used by one thread."""
 
-    def __init__(self, url: str) -> None:
-        """Connect. Raises StoreError."""
+    def __init__(self, url: str, defaults: Mapping[str, object] = _DEFAULTS) -> None:
+        """Connect. `defaults`: parameters of libpq, in place of ours or besides them, unless the URL names them.
+
+        Raises StoreError.
+        """
         self.lost = False
         # Number of waits for the server.
         self.flights = 0
@@ -73,7 +76,7 @@ class Session:
         self._named = 0
         self._transformer = Transformer()
         # Owns the connection.
-        self._owner = _connect(url)
+        self._owner = _connect(url, defaults)
         self._connection = self._owner.pgconn
         self._connection.notice_handler = self._note
         self._connection.nonblocking = 1
@@ -131,9 +134,9 @@ class Session:
         except Error as error:
             raise self._lose(str(error)) from None
 
-    def finish(self) -> None:
+    def finish(self, timeout_ms: int = PG_ANSWER_MS) -> None:
         """The same, but raises StoreError if a call has failed, and forgets that."""
-        self.wait()
+        self.wait(timeout_ms)
         failed, self.failed = self.failed, None
         if failed is not None:
             raise error_of(failed)
@@ -238,7 +241,7 @@ def error_of(failed: Call) -> StoreError:
     return store_error(failed.result)
 
 
-def _connect(url: str) -> psycopg.Connection:
+def _connect(url: str, defaults: Mapping[str, object]) -> psycopg.Connection:
     try:
         given = conninfo.conninfo_to_dict(url)
     except Error as error:
@@ -246,7 +249,7 @@ def _connect(url: str) -> psycopg.Connection:
         why = " ".join(str(error).split())
         raise StoreError(f"invalid address of PostgreSQL{f': {why}' if 'query parameter' in why else ''}") from None
     # Our text is UTF-8 whatever the environment says.
-    chosen: dict[str, Any] = {**_DEFAULTS, **given, "client_encoding": "UTF8"}
+    chosen: dict[str, Any] = {**_DEFAULTS, **defaults, **given, "client_encoding": "UTF8"}
     try:
         # Other threads go on meanwhile, which they would not with PGconn.connect.
         return psycopg.connect(conninfo.make_conninfo("", **chosen), autocommit=True)
