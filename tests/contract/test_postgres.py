@@ -374,6 +374,20 @@ def test_a_takeover_waits_for_the_turn_under_way(base: Base, operator: psycopg.C
     operator.execute("UPDATE epoch SET epoch = epoch + 1")
 
 
+def test_a_takeover_beside_a_writer_that_waits_does_not_block(
+    base: Base, url: str, operator: psycopg.Connection[Row]
+) -> None:
+    waits = "SELECT 1 FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'Lock'"
+    with closing(PostgresEngine(url)) as replaced:
+        replaced.fence(0)
+        with in_thread(replaced.begin) as done:
+            wait_for(lambda: bool(operator.execute(waits, (replaced.session.backend_pid,)).fetchall()))
+            base.store.take_over()
+            base.store.commit()
+        assert isinstance(done[0], StoreDeposed)
+    base.store.begin()
+
+
 def test_a_second_writer_is_busy(base: Base, url: str) -> None:
     with closing(PostgresEngine(url)) as other:
         other.execute("SET lock_timeout = 20")

@@ -25,10 +25,11 @@ from zsched.store.writer import Writer
 
 # The tables whose ids the writer gives out: columns of `turn`.
 _NUMBERED: Final = ("jobs", "runs", "events", "demands", "owners", "schedulers", "predecessors")
-# A takeover changes the row of the epoch, and waits for us. The lock on the other row excludes a second writer.
+# The lock on `turn` excludes a second writer. A takeover changes the row of the epoch, and waits for us. `turn` comes
+# first: a writer that waits for it must not hold the row that a takeover under way is about to change.
 _BEGIN: Final = """
     SELECT epoch.epoch, turn.jobs, turn.runs, turn.events, turn.demands, turn.owners, turn.schedulers, turn.predecessors
-    FROM epoch, turn FOR SHARE OF epoch FOR NO KEY UPDATE OF turn"""
+    FROM epoch, turn FOR NO KEY UPDATE OF turn FOR SHARE OF epoch"""
 _TURN: Final = """
     UPDATE turn SET mark = ?, jobs = ?, runs = ?, events = ?, demands = ?, owners = ?, schedulers = ?,
         predecessors = ?"""
