@@ -575,6 +575,9 @@ def test_a_newer_schema_is_refused(url: str, operator: psycopg.Connection[Row]) 
     operator.execute("UPDATE migrations SET schema = 999")
     with pytest.raises(StoreNewer):
         open_engine(url, NOW)
+    # A scheduler that stands by reads, and could not take over.
+    with pytest.raises(StoreNewer):
+        open_reader(url)
 
 
 REFUSED = "OLD.status IN ('success', 'failed', 'cancelled') OR (OLD.status = 'pending' AND NEW.status = 'success')"

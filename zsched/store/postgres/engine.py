@@ -335,5 +335,14 @@ def open_writer(url: str, now_ms: int) -> Writer:
 
 
 def open_reader(url: str) -> EngineReader:
-    """Open a database for reading, in the thread that uses it. Raises StoreError."""
-    return EngineReader(Connection(url))
+    """Open a database for reading, in the thread that uses it. Raises StoreError, StoreNewer.
+
+    So a scheduler of an older release does not stand by.
+    """
+    connection = Connection(url)
+    try:
+        migrations.demand_known(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return EngineReader(connection)
