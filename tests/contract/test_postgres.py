@@ -18,6 +18,7 @@ from psycopg import pq
 from tests import postgres
 from tests.contract.base import NOW, W1, Base, PostgresBase, posted
 from tests.relay import Relay, relay
+from zsched.model.limits import COMMAND_BYTES_MAX, PAGE_BYTES_MAX
 from zsched.model.types import JobSpec, RunStatus, Stream
 from zsched.store import sql, transitions
 from zsched.store.contract import (
@@ -36,6 +37,7 @@ from zsched.store.engine import Row
 from zsched.store.postgres import dialect, outcome
 from zsched.store.postgres.connection import Connection
 from zsched.store.postgres.engine import PostgresEngine, open_engine, open_reader
+from zsched.store.postgres.session import Call, Session
 
 pytestmark = pytest.mark.postgres
 
@@ -159,12 +161,31 @@ def test_a_reader_whose_session_was_lost_reads_on(base: Base, url: str, operator
     with closing(connection):
         end_session(operator, connection.session.backend_pid)
         assert connection.execute(sql.STATUS, (job_id,)) == [("pending",)]
+        end_session(operator, connection.session.backend_pid)
+        assert len(list(connection.iterate("SELECT 1 FROM generate_series(1, 5000)"))) == 5000
         listed = connection.iterate("SELECT 1 FROM generate_series(1, 5000)")
         next(listed)
         end_session(operator, connection.session.backend_pid)
         with pytest.raises(StoreError, match="session is lost"):
             list(listed)
         assert connection.execute(sql.STATUS, (job_id,)) == [("pending",)]
+
+
+def test_a_list_of_large_rows_is_read_in_small_steps(base: Base, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    base.store.submit([JobSpec(name="job", command="x" * COMMAND_BYTES_MAX)] * 200, [None] * 200, "test", NOW)
+    base.turn()
+    sizes: list[int] = []
+    rows = Session.rows
+
+    def measure(session: Session, call: Call) -> list[Row]:
+        found = rows(session, call)
+        sizes.append(sum(len(value) for row in found for value in row if isinstance(value, str)))
+        return found
+
+    monkeypatch.setattr(Session, "rows", measure)
+    with closing(open_reader(url)) as reader:
+        assert len(list(reader.jobs(None, 1_000))) == 200
+    assert max(sizes) <= PAGE_BYTES_MAX
 
 
 def test_a_reader_can_not_write(url: str) -> None:
