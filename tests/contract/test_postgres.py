@@ -154,6 +154,37 @@ def test_a_turn_that_pauses_too_long_is_ended_by_the_server(base: Base, operator
     assert base.rows("SELECT count(*) FROM jobs") == [(0,)]
 
 
+def test_a_large_turn_that_pauses_is_ended_by_the_server(base: Base, operator: psycopg.Connection[Row]) -> None:
+    """libpq sends its buffer by itself when it is full. The server bounds a pause only after a sync."""
+    base.store.rollback()
+    base.rows("SET idle_in_transaction_session_timeout = 200")
+    base.store.begin()
+    base.store.submit([JobSpec(name="job", command="x" * 90_000)] * 4, [None] * 4, "test", NOW)
+    pid = engine_of(base).session.backend_pid
+    wait_for(lambda: not operator.execute("SELECT 1 FROM pg_stat_activity WHERE pid = %s", (pid,)).fetchall())
+
+
+def test_a_turn_whose_session_is_lost_at_its_rollback_is_undone(url: str, link: Relay) -> None:
+    base = open_base(through(url, link))
+    base.submit()
+    link.cut_before = b"ROLLBACK"
+    base.store.rollback()
+    assert link.was_cut.wait(WAIT_S)
+    base.store.begin()
+    assert base.submit() == 1
+    base.turn()
+    base.store.close()
+
+
+def test_a_rollback_does_not_wait_for_what_was_not_sent(base: Base) -> None:
+    base.engine.send("INSERT INTO owners (owner_id, owner) VALUES (?, ?)", (1, "a"), 1)
+    base.engine.send("INSERT INTO owners (owner_id, owner) VALUES (?, ?)", (1, "b"), 1)
+    base.store.rollback()
+    base.store.begin()
+    assert base.submit() == 1
+    base.turn()
+
+
 def test_a_reader_whose_session_was_lost_reads_on(base: Base, url: str, operator: psycopg.Connection[Row]) -> None:
     job_id = base.submit()
     base.turn()

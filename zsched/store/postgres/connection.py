@@ -13,9 +13,18 @@ from zsched.store.postgres import dialect
 from zsched.store.postgres.dialect import Encoded, Statement
 from zsched.store.postgres.session import Call, LostError, Session, error_of
 
+# The server asks, as we do, whether the other host is still there. Else it would keep the locks of a turn whose host is
+# gone.
+_ALIVE: Final = (
+    f"SET tcp_keepalives_idle = {PG_KEEPALIVE_S}",
+    f"SET tcp_keepalives_interval = {PG_KEEPALIVE_S}",
+    "SET tcp_keepalives_count = 3",
+    f"SET tcp_user_timeout = {4_000 * PG_KEEPALIVE_S}",
+)
 # Each statement follows indexes from row to row, also where the planner would rather read a small table as a whole: a
 # plan is made once, and the table grows.
 SETTINGS: Final = (
+    *_ALIVE,
     f"SET statement_timeout = {PG_STATEMENT_MS}",
     f"SET lock_timeout = {PG_LOCK_MS}",
     "SET jit = off",

@@ -248,8 +248,11 @@ class PostgresEngine(Connection):
         session = self._session
         if session.lost:
             return
+        session.drop_posted()
         session.post("ROLLBACK")
-        session.wait()
+        # The server undoes the turn of a session that is lost.
+        with suppress(LostError):
+            session.wait()
         session.failed = None
 
     def verify(self) -> None:

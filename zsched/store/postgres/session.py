@@ -1,7 +1,11 @@
 """A session with a PostgreSQL server, by libpq's pipeline mode: statements are sent without waiting for their results.
 
-A *flight* is one wait for the server. It brings the results of all statements that were sent before. After an error the
-server ignores all further statements of the flight.
+A *flight* is one wait for the server. It brings the results of all statements that were posted before. After an error
+the server ignores all further statements of the flight.
+
+Statements are sent at the wait, not before: libpq sends its buffer by itself when it has 64 KiB, without a sync. The
+server would execute these and wait for more, and it bounds that wait only after a sync: a scheduler that stands still
+then would keep its locks.
 """
 
 from __future__ import annotations
@@ -70,6 +74,8 @@ class Session:
         self.warnings: list[str] = []
         # The first call that failed, until its finder clears it.
         self.failed: Call | None = None
+        # Calls that were posted, with statement, values and formats; and those that were sent.
+        self._posted: list[tuple[Call, str, Sequence[bytes | None], Sequence[int]]] = []
         self._sent: deque[Call] = deque()
         # The names of the statements that are prepared.
         self._names: dict[str, bytes] = {}
@@ -101,15 +107,25 @@ class Session:
     def post(
         self, statement: str, values: Sequence[bytes | None] = (), formats: Sequence[int] = (), scope: int = 0
     ) -> Call:
-        """Send a statement with its parameters, and don't wait for its result. Raises LostError."""
+        """Have a statement with its parameters sent at the next wait."""
         call = Call(scope)
+        self._posted.append((call, statement, values, formats))
+        return call
+
+    def drop_posted(self) -> None:
+        """Forget the calls that were posted and not sent."""
+        self._posted.clear()
+
+    def _send_posted(self) -> None:
+        """Raises LostError."""
         try:
-            name = self._names.get(statement) or self._prepare(statement, scope)
-            self._connection.send_query_prepared(name, values, formats, _BINARY)
+            for call, statement, values, formats in self._posted:
+                name = self._names.get(statement) or self._prepare(statement, call.scope)
+                self._connection.send_query_prepared(name, values, formats, _BINARY)
+                self._sent.append(call)
         except Error as error:
             raise self._lose(str(error)) from None
-        self._sent.append(call)
-        return call
+        self._posted.clear()
 
     def _prepare(self, statement: str, scope: int) -> bytes:
         self._named += 1
@@ -125,6 +141,7 @@ class Session:
 
         It ends with a sync: only then the server bounds how long a transaction may be idle.
         """
+        self._send_posted()
         self.post_end()
         try:
             self._send_all(timeout_ms)
@@ -142,7 +159,8 @@ class Session:
             raise error_of(failed)
 
     def push(self) -> None:
-        """Send the end of the calls so far, and don't wait. Raises LostError."""
+        """Send the calls so far and their end, and don't wait. Raises LostError."""
+        self._send_posted()
         try:
             self.post_end()
             self._connection.flush()
