@@ -343,7 +343,7 @@ _REMOVALS: Final = (
         20,
         "a takeover does not wait for the turn under way",
         "contract/test_postgres.py::test_a_takeover_waits_for_the_turn_under_way",
-        ("postgres.engine._BEGIN", "FOR SHARE OF epoch ", ""),
+        ("postgres.engine._BEGIN", " FOR SHARE OF epoch", ""),
     ),
     removal(
         20,

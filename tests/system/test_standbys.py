@@ -183,6 +183,24 @@ def test_rotated_key_is_needed_by_all_schedulers(database: str, tmp_path: Path) 
         assert "all agrees" in checked.stderr
 
 
+def test_scheduler_that_can_not_take_over_tries_again_each_second(database: str, tmp_path: Path) -> None:
+    with Team(database, tmp_path, count=1) as team:
+        (only,) = team.all
+        only.send(signal.SIGTERM)
+        assert only.exit_code() == 0
+        with psycopg.connect(database, autocommit=True) as operator:
+            operator.execute(
+                "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS"
+                " $$ BEGIN RAISE SQLSTATE '53100' USING MESSAGE = 'the disk is full'; END $$;"
+                " CREATE TRIGGER full_disk BEFORE UPDATE ON epoch FOR EACH ROW EXECUTE FUNCTION full_disk()"
+            )
+            only.start()
+            time.sleep(3)
+            assert 1 <= only.log().count("can't take over: PostgreSQL: the disk is full") <= 5
+            operator.execute("DROP TRIGGER full_disk ON epoch")
+        assert only.until_served() < SERVED_S
+
+
 def test_data_folder_has_one_scheduler(database: str, tmp_path: Path) -> None:
     with Team(database, tmp_path, count=1) as team:
         second = SharingScheduler(database, tmp_path, "a")
