@@ -472,6 +472,7 @@ def test_database_url_is_shown_without_its_password(home: Path, url: str, shown:
         *("postgresql://zsched:s3/cret@host/jobs", "postgresql://zsched:s3@cret@host/jobs"),
         *("postgresql://zsched:s3%cret@host/jobs", "postgresql://zsched:s3 cret@host/jobs"),
         *("postgresql://zsched:s3#cret@host/jobs", "postgresql://zsched:s3?cret@host/jobs"),
+        *("postgresql://zsched:s3cret/jobs", "postgresql://u:s3cret@[::1]x/jobs", "postgresql://a:1,b:s3cret/jobs"),
     ],
 )
 def test_invalid_database_url_is_not_repeated(home: Path, url: str) -> None:

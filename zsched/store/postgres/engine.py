@@ -100,7 +100,8 @@ class PostgresEngine(Connection):
     def _reconnect(self) -> None:
         super()._reconnect()
         if self._identity is not None:
-            (found,) = self.execute("SELECT db FROM identity")[0]
+            # Not by `execute`, which would connect again when this session is lost too.
+            ((found,),) = self._run(*_prepare("SELECT db FROM identity"))
             if found != self._identity:
                 raise StoreMisplaced(f"PostgreSQL has the database {found} in the place of ours, {self._identity}")
 

@@ -132,7 +132,7 @@ class Candidate:
         if own is None:
             self._ask("SELECT 1")
             return
-        # Whoever has lost the lock may have lost more, and not know yet.
+        # Without the lock this scheduler may no longer lead, even if it does not know that yet.
         role = own.role if self._held else Role.STANDBY
         self._ask(
             _PUBLISH,
