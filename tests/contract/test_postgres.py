@@ -426,9 +426,7 @@ def test_a_takeover_waits_for_the_turn_under_way(base: Base, operator: psycopg.C
     operator.execute("UPDATE epoch SET epoch = epoch + 1")
 
 
-def test_a_takeover_beside_a_writer_that_waits_does_not_block(
-    base: Base, url: str, operator: psycopg.Connection[Row]
-) -> None:
+def test_a_takeover_does_not_block_a_waiting_writer(base: Base, url: str, operator: psycopg.Connection[Row]) -> None:
     waits = "SELECT 1 FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'Lock'"
     with closing(PostgresEngine(url)) as replaced:
         replaced.fence(0)

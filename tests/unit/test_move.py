@@ -271,7 +271,7 @@ def test_target_needs_the_key_of_its_source(pair: tuple[Place, Place], tmp_path:
     another.seal("PASSWORD", "secret")
     with target.lead() as tenure:
         demand_key(tenure.store.reads, Vault(target.folder / backup.SECRET))
-        with pytest.raises(PrivateFileError, match="copy secret.key"):
+        with pytest.raises(PrivateFileError, match=r"copy secret\.key"):
             demand_key(tenure.store.reads, another)
 
 

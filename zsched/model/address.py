@@ -10,7 +10,7 @@ _SCHEMES: Final = ("postgresql://", "postgres://")
 
 # A connection URI of libpq (https://www.postgresql.org/docs/current/libpq-connect.html): user, password, hosts with
 # ports, database, parameters. Each may be missing: then a parameter, a service file or a variable of libpq has it.
-# A port that is no number is mostly a password without an @ behind it.
+# A port with letters is mostly a password that lacks its @HOST.
 _HOST: Final = r"(?:\[[^\[\]@/?#,]*\]|[^:\[\]@/?#,]*)(?::[0-9]*)?"
 _URL: Final = re.compile(
     rf"postgres(?:ql)?://(?:(?P<user>[^:@/?#]*)(?P<password>:[^@/?#]*)?@)?(?P<hosts>{_HOST}(?:,{_HOST})*)"
