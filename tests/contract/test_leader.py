@@ -20,7 +20,7 @@ from tests import postgres
 from tests.relay import relay
 from tests.system.process import ROOT
 from tests.unit.test_rest_standby import A, B
-from zsched.model.address import parse_url
+from zsched.model.address import PostgresUrl, parse_url
 from zsched.model.limits import LOCK_ANSWER_MS, LOCK_CONNECT_S, LOCK_IDLE_MS, LOCK_PING_S
 from zsched.model.records import Instance, Role
 from zsched.store.contract import StoreError
@@ -207,10 +207,10 @@ def test_lock_that_can_not_be_released_ends_with_its_session(
     until(second.try_lock)
 
 
-@pytest.mark.parametrize("host", ["[::1]x", "[::1", "[]"])
-def test_invalid_address_is_not_repeated(host: str) -> None:
+def test_invalid_address_is_not_repeated() -> None:
+    """libpq's own sentence has the whole URL."""
     with pytest.raises(StoreError, match="invalid address") as caught:
-        Candidate(parse_url(f"postgresql://ann:seekrit@{host}/db"))
+        Candidate(PostgresUrl("postgresql://ann:seekrit@[::1]x/db"))
     assert "seekrit" not in str(caught.value)
 
 
