@@ -27,6 +27,9 @@ class Relay:
         self.was_cut = threading.Event()
         # Whether new connections are refused.
         self.closed = False
+        # Cleared, it passes nothing on, and ends nothing: as a server that hangs.
+        self.flows = threading.Event()
+        self.flows.set()
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(folder / NAME))
         self._listener.listen()
@@ -53,6 +56,7 @@ class Relay:
             while data := source.recv(1 << 16):
                 if self._delay_s:
                     time.sleep(self._delay_s)
+                self.flows.wait()
                 if outward and self.cut_before is not None and self.cut_before in data:
                     self.cut_before = None
                     break
@@ -74,6 +78,7 @@ class Relay:
                 each.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
+        self.flows.set()
         self._listener.close()
         self.cut()
 

@@ -15,8 +15,9 @@
     \set database zsched
 \endif
 
--- A scheduler has at most 3 connections more than it has threads (16). This is enough for five.
-CREATE ROLE :"role" LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS CONNECTION LIMIT 95;
+-- A scheduler has at most 3 connections more than it has threads, and 72 threads when 64 callers wait. This is enough for
+-- two schedulers and some commands, if max_connections is larger.
+CREATE ROLE :"role" LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS CONNECTION LIMIT 160;
 
 CREATE DATABASE :"database" TEMPLATE template0 ENCODING 'UTF8';
 REVOKE ALL ON DATABASE :"database" FROM PUBLIC;

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
+from pathlib import Path
 from signal import SIGSTOP
 from typing import Any
 
@@ -16,11 +17,13 @@ import pytest
 from msgspec.structs import replace
 
 from tests import postgres
+from tests.relay import relay
 from tests.system.process import ROOT
 from tests.unit.test_rest_standby import A, B
-from zsched.model.address import parse_url
-from zsched.model.limits import LOCK_IDLE_MS, LOCK_PING_S
+from zsched.model.address import PostgresUrl, parse_url
+from zsched.model.limits import LOCK_ANSWER_MS, LOCK_CONNECT_S, LOCK_IDLE_MS, LOCK_PING_S
 from zsched.model.records import Instance, Role
+from zsched.store.contract import StoreError
 from zsched.store.postgres.leader import Candidate
 
 pytestmark = pytest.mark.postgres
@@ -168,6 +171,47 @@ def test_failed_statement_keeps_the_lock(url: str, join: Callable[[], Candidate]
     look(url, "DROP TABLE instances")
     first.publish(A)
     assert locks(url) == 1
+
+
+def test_server_that_hangs_holds_no_candidate(url: str, tmp_path: Path) -> None:
+    """Its host, or a proxy, goes on to acknowledge what it gets."""
+    folder = postgres.server().folder
+    if folder is None:
+        pytest.skip("the server is another host's")
+    through = url.replace(f"host={folder}", f"host={tmp_path}")
+    assert through != url
+    with (
+        relay(tmp_path, folder) as link,
+        ThreadPoolExecutor(1) as pool,
+        closing(Candidate(parse_url(through))) as first,
+    ):
+        link.flows.clear()
+        try:
+            # A ping may be under way, and a new session is tried after it.
+            with pytest.raises(StoreError):
+                pool.submit(first.try_lock).result(LOCK_ANSWER_MS / 1_000 + 2 * LOCK_CONNECT_S + 5)
+        finally:
+            link.flows.set()
+        # The lost session may have got the lock for a moment.
+        until(first.try_lock)
+
+
+def test_lock_that_can_not_be_released_ends_with_its_session(
+    join: Callable[[], Candidate], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = join(), join()
+    assert first.try_lock()
+    with monkeypatch.context() as patch:
+        patch.setattr("zsched.store.postgres.leader._RELEASE", "SELECT 1 / 0")
+        first.release()
+    until(second.try_lock)
+
+
+def test_invalid_address_is_not_repeated() -> None:
+    """libpq's own sentence has the whole URL."""
+    with pytest.raises(StoreError, match="invalid address") as caught:
+        Candidate(PostgresUrl("postgresql://ann:seekrit@[::1]x/db"))
+    assert "seekrit" not in str(caught.value)
 
 
 def test_instance_fields_are_stored(url: str, join: Callable[[], Candidate]) -> None:

@@ -18,6 +18,7 @@ from psycopg import pq
 from tests import postgres
 from tests.contract.base import NOW, W1, Base, PostgresBase, posted
 from tests.relay import Relay, relay
+from zsched.model.limits import COMMAND_BYTES_MAX, PAGE_BYTES_MAX
 from zsched.model.types import JobSpec, RunStatus, Stream
 from zsched.store import sql, transitions
 from zsched.store.contract import (
@@ -36,6 +37,7 @@ from zsched.store.engine import Row
 from zsched.store.postgres import dialect, outcome
 from zsched.store.postgres.connection import Connection
 from zsched.store.postgres.engine import PostgresEngine, open_engine, open_reader
+from zsched.store.postgres.session import Call, Session
 
 pytestmark = pytest.mark.postgres
 
@@ -152,6 +154,37 @@ def test_a_turn_that_pauses_too_long_is_ended_by_the_server(base: Base, operator
     assert base.rows("SELECT count(*) FROM jobs") == [(0,)]
 
 
+def test_a_large_turn_that_pauses_is_ended_by_the_server(base: Base, operator: psycopg.Connection[Row]) -> None:
+    """libpq sends its buffer by itself when it is full. The server bounds a pause only after a sync."""
+    base.store.rollback()
+    base.rows("SET idle_in_transaction_session_timeout = 200")
+    base.store.begin()
+    base.store.submit([JobSpec(name="job", command="x" * 90_000)] * 4, [None] * 4, "test", NOW)
+    pid = engine_of(base).session.backend_pid
+    wait_for(lambda: not operator.execute("SELECT 1 FROM pg_stat_activity WHERE pid = %s", (pid,)).fetchall())
+
+
+def test_a_turn_whose_session_is_lost_at_its_rollback_is_undone(url: str, link: Relay) -> None:
+    base = open_base(through(url, link))
+    base.submit()
+    link.cut_before = b"ROLLBACK"
+    base.store.rollback()
+    assert link.was_cut.wait(WAIT_S)
+    base.store.begin()
+    assert base.submit() == 1
+    base.turn()
+    base.store.close()
+
+
+def test_a_rollback_does_not_wait_for_what_was_not_sent(base: Base) -> None:
+    base.engine.send("INSERT INTO owners (owner_id, owner) VALUES (?, ?)", (1, "a"), 1)
+    base.engine.send("INSERT INTO owners (owner_id, owner) VALUES (?, ?)", (1, "b"), 1)
+    base.store.rollback()
+    base.store.begin()
+    assert base.submit() == 1
+    base.turn()
+
+
 def test_a_reader_whose_session_was_lost_reads_on(base: Base, url: str, operator: psycopg.Connection[Row]) -> None:
     job_id = base.submit()
     base.turn()
@@ -159,12 +192,31 @@ def test_a_reader_whose_session_was_lost_reads_on(base: Base, url: str, operator
     with closing(connection):
         end_session(operator, connection.session.backend_pid)
         assert connection.execute(sql.STATUS, (job_id,)) == [("pending",)]
+        end_session(operator, connection.session.backend_pid)
+        assert len(list(connection.iterate("SELECT 1 FROM generate_series(1, 5000)"))) == 5000
         listed = connection.iterate("SELECT 1 FROM generate_series(1, 5000)")
         next(listed)
         end_session(operator, connection.session.backend_pid)
         with pytest.raises(StoreError, match="session is lost"):
             list(listed)
         assert connection.execute(sql.STATUS, (job_id,)) == [("pending",)]
+
+
+def test_a_list_of_large_rows_is_read_in_small_steps(base: Base, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    base.store.submit([JobSpec(name="job", command="x" * COMMAND_BYTES_MAX)] * 200, [None] * 200, "test", NOW)
+    base.turn()
+    sizes: list[int] = []
+    rows = Session.rows
+
+    def measure(session: Session, call: Call) -> list[Row]:
+        found = rows(session, call)
+        sizes.append(sum(len(value) for row in found for value in row if isinstance(value, str)))
+        return found
+
+    monkeypatch.setattr(Session, "rows", measure)
+    with closing(open_reader(url)) as reader:
+        assert len(list(reader.jobs(None, 1_000))) == 200
+    assert max(sizes) <= PAGE_BYTES_MAX
 
 
 def test_a_reader_can_not_write(url: str) -> None:
@@ -374,6 +426,18 @@ def test_a_takeover_waits_for_the_turn_under_way(base: Base, operator: psycopg.C
     operator.execute("UPDATE epoch SET epoch = epoch + 1")
 
 
+def test_a_takeover_does_not_block_a_waiting_writer(base: Base, url: str, operator: psycopg.Connection[Row]) -> None:
+    waits = "SELECT 1 FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'Lock'"
+    with closing(PostgresEngine(url)) as replaced:
+        replaced.fence(0)
+        with in_thread(replaced.begin) as done:
+            wait_for(lambda: bool(operator.execute(waits, (replaced.session.backend_pid,)).fetchall()))
+            base.store.take_over()
+            base.store.commit()
+        assert isinstance(done[0], StoreDeposed)
+    base.store.begin()
+
+
 def test_a_second_writer_is_busy(base: Base, url: str) -> None:
     with closing(PostgresEngine(url)) as other:
         other.execute("SET lock_timeout = 20")
@@ -571,6 +635,9 @@ def test_a_newer_schema_is_refused(url: str, operator: psycopg.Connection[Row]) 
     operator.execute("UPDATE migrations SET schema = 999")
     with pytest.raises(StoreNewer):
         open_engine(url, NOW)
+    # A scheduler that stands by reads, and could not take over.
+    with pytest.raises(StoreNewer):
+        open_reader(url)
 
 
 REFUSED = "OLD.status IN ('success', 'failed', 'cancelled') OR (OLD.status = 'pending' AND NEW.status = 'success')"

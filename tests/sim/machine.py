@@ -257,7 +257,7 @@ class SimAgent:
         elif not scheduler.up or scheduler.stands_still:
             search.on_failed(now_ms)
         else:
-            search.on_enrolled(now_ms)
+            search.on_enrolled(search.index, now_ms)
             self._received = False
             if agent.registered:
                 search.on_moved(search.index, now_ms)

@@ -27,7 +27,7 @@ from zsched.protocol import Dispatch
 from zsched.scheduler.dispatcher import Dispatcher, Settings
 from zsched.scheduler.dispatcher.commands import Command, RefusedError
 from zsched.scheduler.epoch import begin_epoch
-from zsched.scheduler.inbox import Inbox, StandbyError
+from zsched.scheduler.inbox import ClosedError, Inbox, StandbyError
 from zsched.scheduler.loop import Loop, Turns
 from zsched.store.contract import Claimed, Restoration, StoreDeposed, StoreError, StoreFull, StoreUnsure
 from zsched.store.sqlite.engine import SqliteEngine
@@ -183,7 +183,7 @@ class Mailbox:
                 return
             yield self._posted.popleft()
 
-    def refuse(self, error: type[Exception]) -> None:
+    def refuse(self, error: type[Exception] = ClosedError) -> None:
         for _, future in self.take(len(self._posted)):
             future.set_exception(error())
 
@@ -233,20 +233,20 @@ class Scheduler:
         self.slow_ms = self.failed_ms = self.ambushed_ms = -(10**9)
         self.kill_at_send: int | None = None
         self.ambushes: set[Ambush] = set()
-        # The address at which it is active. Drawn apart, so that a seed's other decisions don't hang on it.
+        # The address at which it is active.
         self.place = 0
-        self._whim = Random("places")
         # The share of REST's answers that are lost on the way.
         self.answers_lost = 0.0
         # How many answers that hand out a run will be lost.
         self.claims_lost = 0
-        # Whether standbys share the store; the processes that were replaced and do not know it; and which of all a
-        # caller asks, which is decided apart.
+        # Whether standbys share the store; the processes that were replaced and do not know it.
         self.shared = False
         self.formers: list[Former] = []
         self.on_replaced: Callable[[Former], None] = lambda former: None
         self.on_former_send: Callable[[Former, Any, bytes], None] = lambda former, connection, body: None
         self.on_former_arrival: Callable[[Former, bytes, bytes], None] = lambda former, peer, body: None
+        # Decides where the next scheduler is, and which of all a caller asks: apart, so that a seed's other decisions
+        # don't hang on it.
         self._whim = Random(repr(chance.getstate()) + "callers")
         # What a future's callback found: it can't raise.
         self.broken: str | None = None
@@ -532,7 +532,7 @@ class Scheduler:
             back(Done(future.result()))
         elif isinstance(error, RefusedError):
             back(Refused(error))
-        elif isinstance(error, StoreError | StandbyError):
+        elif isinstance(error, StoreError | StandbyError | ClosedError):
             back(Undone())
         elif isinstance(error, TimeoutError):
             back(Unknown())

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tests.sim.timeline import Alarm, Timeline
 from tests.sim.violation import Violation
 from zsched.scheduler.dispatcher.commands import Command
+from zsched.scheduler.inbox import StandbyError
 from zsched.store.contract import StoreDeposed, StoreError, StoreUnsure
 from zsched.store.sqlite.statements import Statements
 
@@ -100,7 +101,7 @@ class Session(Statements):
         self._demand_server()
         if self._late == "commit":
             self.rollback()
-            raise StoreDeposed("another scheduler has taken over; whether the turn is stored is unknown")
+            raise StoreUnsure("it is unknown whether the turn is stored: another scheduler has taken over")
         if self.is_old:
             raise Violation("a scheduler stores a turn after another one has taken over")
         self._engine.commit()
@@ -161,6 +162,8 @@ class Former:
         try:
             self._loop._turn(last=False)
         except StoreUnsure:
+            # As serve/process.py does.
+            self._mailbox.refuse(StandbyError)
             self.end("does not know what is stored")
             return
         except StoreDeposed:

@@ -24,6 +24,7 @@ def test_no_promise_is_broken_whatever_goes_wrong() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("first", range(QUICK, ALL, CHUNK))
 def test_no_promise_is_broken_by_many_more_seeds(first: int) -> None:
     check(range(first, min(first + CHUNK, ALL)))
@@ -34,6 +35,7 @@ def test_no_promise_is_broken_when_schedulers_replace_one_another() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("first", range(QUICK, ALL, CHUNK))
 def test_no_promise_is_broken_by_many_more_replaced_schedulers(first: int) -> None:
     check(range(STANDBYS + first, STANDBYS + min(first + CHUNK, ALL)))

@@ -23,6 +23,8 @@ from tests.system.process import ROOT, Logged
 from tests.system.session import free_ports
 
 DEADLINE_S = 30.0
+# A standby must serve within this time.
+SERVED_S = 15.0
 
 
 class Answer(NamedTuple):

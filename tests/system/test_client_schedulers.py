@@ -11,7 +11,7 @@ import pytest
 
 from tests.system.answers import Reply, Stub, as_json, problem, replies
 from tests.system.session import free_ports
-from zsched.client.client import Client, NotFound, Refused, Unreachable
+from zsched.client.client import Client, ClientError, NotFound, Refused, Unreachable
 from zsched.model.limits import TRY_ALIVE_S_MAX, TRY_CONNECT_S_MAX, TRY_SILENT_GAP_S, TRY_SILENT_S_MAX
 
 JOB = {"id": 7, "name": "n", "command": "c", "status": "success"}
@@ -58,6 +58,12 @@ def test_list_comes_from_the_environment(stubs: list[Stub], nobody: str, monkeyp
     monkeypatch.setenv("ZSCHED_URL", f"{nobody},{stubs[0].url}")
     with Client() as client:
         assert client.get(7).status == "success"
+
+
+@pytest.mark.parametrize("url", ["https://a,b", "http://a,", "http://a:8080,b:8080"])
+def test_address_without_its_scheme_is_refused(url: str) -> None:
+    with pytest.raises(ClientError, match=r"invalid (scheduler )?URL"):
+        Client(url)
 
 
 def test_call_goes_to_the_scheduler_that_answered_last(stubs: list[Stub], nobody: str) -> None:
@@ -213,6 +219,17 @@ def test_hung_scheduler_is_left_out_while_another_stands_by(stubs: list[Stub], r
         assert client.submit("true").id == 7
         assert time.monotonic() - begin < HUNG_S + 1.0
     assert len(stubs[0].asked) == 2
+
+
+def test_refusal_shows_that_a_scheduler_no_longer_hangs(stubs: list[Stub]) -> None:
+    stubs[0].answer = replies(problem(404, "unknown_job"))
+    with Client([stub.url for stub in stubs[:2]]) as client:
+        schedulers = client._schedulers
+        wire = schedulers._wires[0]
+        schedulers._hung_until_s = {each: time.monotonic() + 60.0 for each in schedulers._wires}
+        with pytest.raises(NotFound):
+            client.get(7)
+        assert not schedulers._hangs(wire)
 
 
 @pytest.mark.slow

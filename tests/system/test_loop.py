@@ -685,12 +685,16 @@ def test_a_failed_sync_ends_the_loop(disk: Disk, tmp_path: Path) -> None:
 def test_callers_of_a_turn_that_may_be_stored_learn_that_it_is_unknown(tmp_path: Path) -> None:
     """At once, and not that another scheduler may do it again."""
     with Scheduler(tmp_path) as scheduler:
-        scheduler.store.before["commit"] = fail(StoreUnsure("the commit has no answer"))
+        store = scheduler.store
+        # Not before: a turn may come at any moment.
+        store.before["submit"] = lambda: store.before.update(commit=fail(StoreUnsure("the commit has no answer")))
         begin = time.monotonic()
         with pytest.raises(TimeoutError):
             scheduler.submit()
         assert time.monotonic() - begin < COMMAND_WAIT_S / 2
         scheduler.wait()
+        with pytest.raises(ClosedError):
+            scheduler.submit()
 
 
 def test_loop_ends_when_it_can_not_read_for_long_whether_it_still_leads(

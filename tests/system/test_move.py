@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,12 +20,6 @@ from zsched.model.address import parse_url
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
 SECRET = "correct-horse-battery"
-
-
-@pytest.fixture
-def database() -> Iterator[str]:
-    with postgres.server().database(empty=True) as url:
-        yield url
 
 
 def zsched(*words: str) -> tuple[int, str, str]:

@@ -188,5 +188,5 @@ def test_worker_says_nothing_to_another_user_on_the_port_of_its_scheduler() -> N
         assert squatter.stdout is not None
         port = int(squatter.stdout.readline())
         with pytest.raises(EnrolError, match=f"user {NOBODY} listens at"):
-            enrol(f"http://127.0.0.1:{port}", "w1", "key")
+            enrol(f"http://127.0.0.1:{port}", "w1", "key", "", timeout_s=3)
         assert squatter.stdout.readline() == b"heard b''\n"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import stat
+from typing import cast
 
 import pytest
 
+from zsched.client.client import Client
 from zsched.commands import access, exits, token, zsched
-from zsched.security import tokens
+from zsched.security import keys, tokens
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.8.8.8", "[::1]", "LOCALHOST"])
@@ -49,3 +51,31 @@ def test_a_wrong_id_is_not_repeated_since_it_may_be_a_secret(capsys: pytest.Capt
     with pytest.raises(SystemExit):
         token.main(["revoke", "zs_0123456789ab_SECRET"])
     assert "SECRET" not in capsys.readouterr().err
+
+
+# --- several schedulers -----------------------------------------------------------------------------------------------
+
+OLD_KEY, KEY_A, KEY_B = (keys.new_pair().public for _ in range(3))
+
+
+class FakeClient:
+    """A scheduler that lists these."""
+
+    def __init__(self, *schedulers: tuple[str, str, str, str]) -> None:
+        self._schedulers = schedulers
+
+    def stats(self) -> dict[str, object]:
+        names = ("role", "host", "server_key", "last_seen_at")
+        views = [dict(zip(names, values, strict=True)) for values in self._schedulers]
+        return {"schedulers": [{**view, "endpoint": f"tcp://{view['host']}:5555"} for view in views]}
+
+
+def test_scheduler_that_was_started_again_is_listed_once_by_its_new_key() -> None:
+    """What a process that was killed has published stays for an hour."""
+    client = FakeClient(
+        ("active", "a", KEY_A, "2026-11-28T07:00:00.000Z"),
+        ("standby", "a", KEY_A, "2026-11-28T07:00:01.000Z"),
+        ("standby", "b", KEY_B, "2026-11-28T07:00:00.000Z"),
+        ("standby", "b", OLD_KEY, "2026-11-28T06:30:00.000Z"),
+    )
+    assert access.standby_servers(cast("Client", client)) == [keys.Server("tcp://b:5555", KEY_B)]

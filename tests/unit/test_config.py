@@ -236,6 +236,7 @@ def test_list_of_schedulers_is_split_at_its_commas(home: Path) -> None:
     [
         ("http://a:8080,", "invalid scheduler URL 'http://a:8080,'"),
         ("http://a:8080, b:8080", "invalid scheduler URL 'http://a:8080, b:8080'"),
+        ("https://a,b", "invalid scheduler URL 'https://a,b'"),
         ("tcp://a:5555, http://b", "give tcp:// to all schedulers of a list, or to none"),
         (",".join(f"http://h{number}" for number in range(17)), "too many schedulers: 17; give at most 16"),
         ("tcp://a:5555, tcp://b:5555", "the scheduler tcp://a:5555 needs an access file"),
@@ -472,6 +473,7 @@ def test_database_url_is_shown_without_its_password(home: Path, url: str, shown:
         *("postgresql://zsched:s3/cret@host/jobs", "postgresql://zsched:s3@cret@host/jobs"),
         *("postgresql://zsched:s3%cret@host/jobs", "postgresql://zsched:s3 cret@host/jobs"),
         *("postgresql://zsched:s3#cret@host/jobs", "postgresql://zsched:s3?cret@host/jobs"),
+        *("postgresql://zsched:s3cret/jobs", "postgresql://u:s3cret@[::1]x/jobs", "postgresql://a:1,b:s3cret/jobs"),
     ],
 )
 def test_invalid_database_url_is_not_repeated(home: Path, url: str) -> None:

@@ -16,7 +16,7 @@ from tests.unit.test_rotation import Interrupted, interrupting
 from zsched.host import files
 from zsched.host.files import PrivateFileError
 from zsched.maintenance import backup, move
-from zsched.maintenance.keycheck import store_check
+from zsched.maintenance.keycheck import demand_key, store_check
 from zsched.model.types import JobSpec
 from zsched.security.vault import Vault
 from zsched.store import transfer
@@ -42,7 +42,11 @@ def places(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Pla
         with source.lead() as tenure:
             fill(tenure)
         for name in backup.KEYS:
-            files.write_private(source.folder / name, f"{name}\n")
+            if name != backup.SECRET:
+                files.write_private(source.folder / name, f"{name}\n")
+        with source.lead() as tenure:
+            # This creates the key.
+            store_check(tenure.store, Vault(source.folder / backup.SECRET))
         yield source, target
 
 
@@ -121,7 +125,8 @@ def test_keys_are_copied_for_their_owner_only(places: tuple[Place, Place]) -> No
     assert move_between(source, target).keys == backup.KEYS
     for name in backup.KEYS:
         path = target.folder / name
-        assert (path.read_text(), stat.S_IMODE(path.stat().st_mode)) == (f"{name}\n", 0o600)
+        copied = path.read_text(), stat.S_IMODE(path.stat().st_mode)
+        assert copied == ((source.folder / name).read_text(), 0o600)
 
 
 def test_every_table_is_copied_or_belongs_to_the_database_itself() -> None:
@@ -254,6 +259,20 @@ def test_source_without_its_secret_key_is_refused(pair: tuple[Place, Place]) -> 
 
 
 # --- the check -------------------------------------------------------------------------------------------------------
+
+
+def test_target_needs_the_key_of_its_source(pair: tuple[Place, Place], tmp_path: Path) -> None:
+    """Also if no scheduler has stored the check of the key before."""
+    source, target = pair
+    key = source.folder / backup.SECRET
+    Vault(key).seal("PASSWORD", "secret")
+    move_between(source, target)
+    another = Vault(tmp_path / "another.key")
+    another.seal("PASSWORD", "secret")
+    with target.lead() as tenure:
+        demand_key(tenure.store.reads, Vault(target.folder / backup.SECRET))
+        with pytest.raises(PrivateFileError, match=r"copy secret\.key"):
+            demand_key(tenure.store.reads, another)
 
 
 def test_copy_that_differs_is_not_used(pair: tuple[Place, Place]) -> None:

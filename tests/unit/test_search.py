@@ -36,7 +36,7 @@ class Walk:
     def register(self) -> int:
         """Ask one, which takes the worker; returns which."""
         index = self.ask()
-        self.search.on_enrolled(self.now_ms)
+        self.search.on_enrolled(index, self.now_ms)
         self.search.on_connected(index)
         self.registered = True
         assert not self.seeks()
@@ -60,6 +60,22 @@ def test_delay_comes_after_a_round_and_grows() -> None:
     assert 800 <= gaps[0] <= 1_000
     assert 1_600 <= gaps[1] <= 2_000
     assert all(ROUND_GAP_MS_MAX * 0.8 <= gap <= ROUND_GAP_MS_MAX for gap in gaps[2:])
+
+
+def test_enrolment_without_a_session_does_not_shorten_the_delays() -> None:
+    """With an access file, each scheduler counts as one that accepts the worker, until its port does not answer."""
+    walk = Walk(2)
+    gaps = []
+    for _ in range(3):
+        before_ms = walk.now_ms
+        for _ in range(2):
+            walk.search.on_enrolled(walk.ask(), walk.now_ms)
+            walk.search.on_failed(walk.now_ms)
+        walk.ask()
+        gaps.append(walk.now_ms - before_ms)
+    assert 800 <= gaps[0] <= 1_000
+    assert 1_600 <= gaps[1] <= 2_000
+    assert ROUND_GAP_MS_MAX * 0.8 <= gaps[2] <= ROUND_GAP_MS_MAX
 
 
 def test_single_scheduler_is_asked_at_growing_gaps() -> None:
@@ -124,7 +140,7 @@ def test_silent_session_ends_when_another_scheduler_takes_the_worker() -> None:
     walk.silent = True
     assert walk.fail() == 1
     assert walk.ask() == 1
-    walk.search.on_enrolled(walk.now_ms)
+    walk.search.on_enrolled(1, walk.now_ms)
     walk.search.on_moved(1, walk.now_ms)
     walk.registered = walk.silent = False
     assert walk.seeks()

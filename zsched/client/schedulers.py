@@ -82,7 +82,7 @@ class Schedulers:
                 answer = wire.send(method, path, body, timeout_s, key)
             except (Unreachable, Refused) as error:
                 if isinstance(error, Refused):
-                    self._last = wire
+                    self._on_answer(wire)
                 elif isinstance(error.__cause__, TimeoutError):
                     self._hung_until_s[wire] = time.monotonic() + HUNG_S
                 if len(self._wires) == 1 or not _passes_on(error, again=again):
@@ -92,10 +92,13 @@ class Schedulers:
                     named = [other for other in left if other.url == error.active.rstrip("/")]
                     left = named + [other for other in left if other not in named]
             else:
-                self._last = wire
-                self._hung_until_s.pop(wire, None)
+                self._on_answer(wire)
                 return answer
         raise _nobody(failures)
+
+    def _on_answer(self, wire: Wire) -> None:
+        self._last = wire
+        self._hung_until_s.pop(wire, None)
 
     def _order(self) -> list[Wire]:
         """All, beginning with the one that answered last, and ending with those that hang."""

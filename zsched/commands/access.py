@@ -91,13 +91,14 @@ def create(client: Client, worker: str, endpoints: Sequence[str]) -> int:
         raise exits.Failure("invalid answer of the scheduler: its public key or its worker port is missing")
     others = standby_servers(client)
     if endpoints:
-        servers = with_keys(endpoints, keys.Server(place["endpoint"], place["server_key"]), others)
+        servers = with_keys(worker, endpoints, keys.Server(place["endpoint"], place["server_key"]), others)
     else:
         reachable = for_other_hosts(place["endpoint"], socket.gethostname())
         if reachable != place["endpoint"]:
             reason = f"the scheduler names {place['endpoint']}, which other hosts can't use"
             exits.say(f"{reason}: the file has {reachable}; --endpoint gives another")
-        servers = [keys.Server(reachable, place["server_key"]), *others]
+        servers = [keys.Server(reachable, place["server_key"])]
+        servers += [other for other in others if other.endpoint != reachable]
     access = keys.Access(worker, servers[0].endpoint, servers[0].key, pair, tuple(servers[1:]))
     print(keys.written_access(access), end="", flush=True)
     warning = warn_of_readers(sys.stdout.isatty(), os.fstat(sys.stdout.fileno()).st_mode)
@@ -117,15 +118,20 @@ def standby_servers(client: Client) -> list[Server]:
             raise
         exits.say("this token may not read the list of schedulers: the file has the active one alone")
         return []
+    # A process that was killed is listed for an hour, also when another one has its place since.
+    latest = {
+        (view["endpoint"], view["host"]): view
+        for view in sorted(views, key=lambda view: (view["role"] == "active", view["last_seen_at"]))
+    }
     return [
-        keys.Server(for_other_hosts(view["endpoint"], view["host"]), view["server_key"])
-        for view in views
-        if view["role"] == "standby" and keys.is_key(view["server_key"]) and is_endpoint(view["endpoint"])
+        keys.Server(for_other_hosts(endpoint, host), view["server_key"])
+        for (endpoint, host), view in latest.items()
+        if view["role"] == "standby" and keys.is_key(view["server_key"]) and is_endpoint(endpoint)
     ]
 
 
-def with_keys(endpoints: Sequence[str], active: Server, others: Sequence[Server]) -> list[Server]:
-    """The given endpoints with their servers' keys. Raises Failure when a key is unknown."""
+def with_keys(worker: str, endpoints: Sequence[str], active: Server, others: Sequence[Server]) -> list[Server]:
+    """The given endpoints with their servers' keys. Raises Failure when one is unknown. The worker is enrolled."""
     from zsched.security import keys
 
     known = {server.endpoint: server.key for server in (*others, active)}
@@ -133,7 +139,10 @@ def with_keys(endpoints: Sequence[str], active: Server, others: Sequence[Server]
         for endpoint in endpoints:
             if endpoint not in known:
                 listed = ", ".join(known)
-                raise exits.Failure(f"unknown key of {endpoint}: use the addresses that schedulers report, {listed}")
+                raise exits.Failure(
+                    f"unknown key of {endpoint}: run `zsched access revoke {worker}`, and use the addresses that"
+                    f" schedulers report, {listed}"
+                )
     return [keys.Server(endpoint, known.get(endpoint, active.key)) for endpoint in endpoints]
 
 

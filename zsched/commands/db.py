@@ -161,17 +161,17 @@ def copy(arguments: Mapping[str, options.Value]) -> int:
     exits.say(f"{rows} copied from {source.db} to {target.db}, checksums agree; {source.db} is no longer usable")
     if done.keys:
         exits.say(f"{' and '.join(done.keys)} copied from {source.folder} to {target.folder}")
-    exits.say(f"start the scheduler with db = {target.db}{_with_folder(target)}")
+    place = str(target.db)
+    if not isinstance(target.db, Path):
+        # It was shown without its parameters.
+        place = f"that URL, with its parameters, and data_dir to {target.folder}"
+    exits.say(f"set db to {place}, and start the scheduler")
     return 0
 
 
 def _side(stack: ExitStack, config: SchedulerConfig, folder: Path) -> move.Side:
     hold = stack.enter_context(database(config.db, folder).hold())
     return move.Side(str(config.db), config.folder, hold)
-
-
-def _with_folder(config: SchedulerConfig) -> str:
-    return "" if isinstance(config.db, Path) else f" and data_dir = {config.folder}"
 
 
 def _show_sums(compared: Mapping[str, tuple[Sum, Sum]], arguments: Mapping[str, options.Value]) -> None:

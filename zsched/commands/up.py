@@ -11,6 +11,7 @@ Options:
   --workers=COUNT  Number of workers, called worker-1, worker-2 … (1).
   --slots=COUNT    Runs at the same time on each worker (the setting slots; of several workers, a share of the CPUs).
   --db=DATABASE    The SQLite database (scheduler.db), or the URL of a PostgreSQL one.
+  --data-dir=DIR   With PostgreSQL: the folder of the scheduler's keys, lock and socket.
   --port=PORT      Port that REST listens on; 0 takes any free one (8080).
   --zmq-port=PORT  Port that workers connect to by ZeroMQ; 0 takes any free one (5555).
   --json           Print the URL and the names of the workers as a JSON document.
@@ -41,7 +42,7 @@ from zsched.host.cpus import usable_cpus
 from zsched.model.limits import LOG_FLUSH_S, UP_STOP_S_MAX
 
 # Options that are passed to the scheduler.
-PASSED: Final = ("db", "port", "zmq-port")
+PASSED: Final = ("db", "data-dir", "port", "zmq-port")
 
 
 def main(argv: Sequence[str]) -> int:

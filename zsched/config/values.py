@@ -118,7 +118,8 @@ def _url(text: str) -> str:
     sentence = f"invalid scheduler URL {text!r}: write it like http://localhost:8080"
     try:
         parts = urlsplit(text)
-        sound = parts.port != 0 and text.isprintable() and " " not in text
+        # A comma: of a list in which an address lacks its scheme.
+        sound = parts.port != 0 and text.isprintable() and " " not in text and "," not in parts.netloc
         # The form for a DNS query: no label is empty or too long.
         (parts.hostname or "").encode("idna")
     except ValueError as error:

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from zsched.host import files
 from zsched.maintenance import backup
-from zsched.maintenance.keycheck import demand_key
+from zsched.maintenance.keycheck import demand_key, store_check
 from zsched.model.types import lease_margin_ms
 from zsched.security.vault import Vault
 from zsched.store import transfer
@@ -74,7 +74,11 @@ def move(source: Side, target: Side, now_ms: int) -> Moved:
     with _leading(source, now_ms) as old, _leading(target, now_ms) as new:
         identity = old.store.identity
         _demand_sides(source, target, old, new)
-        demand_key(old.store.reads, Vault(source.folder / backup.SECRET))
+        vault = Vault(source.folder / backup.SECRET)
+        demand_key(old.store.reads, vault)
+        if backup.SECRET in backup.read_keys(source.folder):
+            # Else the first scheduler of the target would decide which key is the right one.
+            store_check(old.store, vault)
         transfer.set_mark(new.engine, Mark(State.UNFINISHED, identity, source.name, now_ms))
         read = transfer.load(old.engine, new.engine)
         copied = transfer.sums_of(new.engine)

@@ -10,8 +10,10 @@ _SCHEMES: Final = ("postgresql://", "postgres://")
 
 # A connection URI of libpq (https://www.postgresql.org/docs/current/libpq-connect.html): user, password, hosts with
 # ports, database, parameters. Each may be missing: then a parameter, a service file or a variable of libpq has it.
+# A port with letters is mostly a password that lacks its @HOST.
+_HOST: Final = r"(?:\[[^\[\]@/?#,]*\]|[^:\[\]@/?#,]*)(?::[0-9]*)?"
 _URL: Final = re.compile(
-    r"postgres(?:ql)?://(?:(?P<user>[^:@/?#]*)(?P<password>:[^@/?#]*)?@)?(?P<hosts>[^@/?#]*)"
+    rf"postgres(?:ql)?://(?:(?P<user>[^:@/?#]*)(?P<password>:[^@/?#]*)?@)?(?P<hosts>{_HOST}(?:,{_HOST})*)"
     r"(?:/(?P<database>[^/@?#]*))?(?:\?[^#@]*)?"
 )
 _BAD_ESCAPE: Final = re.compile("%(?![0-9A-Fa-f]{2})")

@@ -126,8 +126,9 @@ class Loop:
         """Turn until `stop`; then close the door to new callers, answer the others, and say goodbye to the workers.
 
         Raises StoreUnsure when a sync failed or a commit was not confirmed, StoreCorrupt when the file is damaged: end
-        then. Raises StoreDeposed when another scheduler has taken over: nothing of the last turn was stored or sent,
-        and its callers got StandbyError.
+        then. The callers of that turn got TimeoutError, those that waited for the next one ClosedError. Raises
+        StoreDeposed when another scheduler has taken over: nothing of the last turn was stored or sent, and its callers
+        got StandbyError.
         """
         while not self._stopping:
             self._wait()
@@ -171,12 +172,11 @@ class Loop:
             if last:
                 self._dispatcher.on_stop()
             self._store.commit()
-        except StoreUnsure:
-            # Whoever believes that it is not done may have it done again.
+        except (StoreUnsure, StoreCorrupt):
+            # It may be stored: a caller that believes otherwise would ask for it again.
             for _, future, _ in answers:
                 future.set_exception(TimeoutError())
-            raise
-        except StoreCorrupt:
+            self._inbox.refuse()
             raise
         except StoreDeposed:
             self._depose(answers)

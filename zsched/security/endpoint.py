@@ -156,7 +156,8 @@ def parse(text: str | None) -> Endpoint:
         host, port = parts.hostname or "", parts.port
     except ValueError:
         raise EndpointError(f"invalid URL {url!r}: write it like {URL_DEFAULT}") from None
-    if parts.scheme not in ("http", "https") or not host:
+    # A comma: of a list in which an address lacks its scheme.
+    if parts.scheme not in ("http", "https") or not host or "," in host:
         raise EndpointError(f"invalid scheduler URL {url!r}: write it like {URL_DEFAULT} or unix:/PATH")
     return Endpoint(url, parts.scheme, host, port, parts.path)
 

@@ -236,10 +236,12 @@ class Process:
         watch = FileWatch(lambda: None, self._recreate_files)
         parts.inbox.refuse(StandbyError)
         self._become(self._standby_facts(""), f"standing by on http://{parts.config.host}:{self._rest.port}")
+        # Not at once: what has just ended a tenure, or kept it from beginning, may last.
+        waited = False
         while not self._stopping:
             now = clock()
             try:
-                tenure = _try_to_lead(parts.db, parts.hold, parts.vault)
+                tenure = _try_to_lead(parts.db, parts.hold, parts.vault) if waited else None
                 if tenure is not None:
                     return tenure
                 self._look_around()
@@ -252,6 +254,7 @@ class Process:
             self._after_turn(watch, now)
             parts.live.wake_all()
             select.select([parts.inbox.descriptor], [], [], STANDBY_POLL_S)
+            waited = True
             parts.inbox.refuse(StandbyError)
         return None
 

@@ -21,5 +21,5 @@ def database(db: Path | PostgresUrl, folder: Path) -> Database:
         # Imported late: most installations lack the library.
         from zsched.store.postgres.database import PostgresDatabase
     except ImportError as error:
-        raise StoreUnsupported(f"can't use {db}: {error}; install it with pip install 'zsched[postgres]'") from None
+        raise StoreUnsupported(f"can't use {db}: {error}; install it with pip install 'psycopg[binary]'") from None
     return PostgresDatabase(db, folder)

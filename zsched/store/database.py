@@ -2,7 +2,7 @@
 implement it, and choice.py chooses.
 
 A scheduler holds its folder, so that no second process uses the same keys and socket. Then it tries to lead: to get the
-right to write. On SQLite whoever holds the folder leads. On PostgreSQL one of several schedulers does.
+right to write. On SQLite the process that holds the folder leads. On PostgreSQL one of several schedulers does.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Hold(Protocol):
         """The folder of keys, socket and lock, with links resolved."""
 
     def publish(self, own: Instance) -> None:
-        """Let the other schedulers of the database know of this one, from now on and again and again."""
+        """Let the other schedulers of the database know of this one, now and at regular intervals."""
 
     def keep(self) -> bool:
         """Create the folder and its lock again if they were removed; returns whether they were.

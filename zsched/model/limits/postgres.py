@@ -25,5 +25,5 @@ PG_CAREFUL_TURNS = 1_000
 PG_RESOLVE_MS = 10_000
 PG_RESOLVE_PAUSE_MS = 500
 
-# Rows of a list that a reader fetches at once.
-PG_FETCH_ROWS = 1_000
+# Rows of a list that a reader fetches at once: a job has up to 160 KiB.
+PG_FETCH_ROWS = 64

@@ -14,8 +14,10 @@ LOCK_IDLE_MS = 6_000
 # and callers of this one must learn that they can ask another.
 UNCONFIRMED_MS = LOCK_IDLE_MS
 
-# A statement in that session that takes longer fails, and so does a connect.
+# A statement in that session that takes longer fails, and so does a connect. Without an answer for LOCK_ANSWER_MS, as
+# from a server that hangs, the session is lost.
 LOCK_STATEMENT_MS = 3_000
+LOCK_ANSWER_MS = 5_000
 LOCK_CONNECT_S = 3
 
 # A scheduler that has published itself as much later than another one counts as living, and the other one does not.

@@ -43,6 +43,10 @@ ATTEMPT_GAP_MS_MAX = 15_000
 # asks the other schedulers of its list, and keeps its session until one takes it.
 SILENT_PARTS = 6
 
+# An enrolment waits for the connection, and for each part of the answer, this long. With a session that is silent it
+# waits for the time until that counts as silent at most, so that the session can go on.
+ENROL_S = 3.0
+
 # The longest pause between two rounds through a list of schedulers that take no worker.
 ROUND_GAP_MS_MAX = 4_000
 

@@ -6,16 +6,25 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import ClassVar, Final
 
-from zsched.model.limits import PG_FETCH_ROWS, PG_LOCK_MS, PG_STATEMENT_MS
+from zsched.model.limits import PG_FETCH_ROWS, PG_KEEPALIVE_S, PG_LOCK_MS, PG_STATEMENT_MS
 from zsched.store.contract import StoreError
 from zsched.store.engine import Row
 from zsched.store.postgres import dialect
 from zsched.store.postgres.dialect import Encoded, Statement
 from zsched.store.postgres.session import Call, LostError, Session, error_of
 
+# The server asks, as we do, whether the other host is still there. Else it would keep the locks of a turn whose host is
+# gone.
+_ALIVE: Final = (
+    f"SET tcp_keepalives_idle = {PG_KEEPALIVE_S}",
+    f"SET tcp_keepalives_interval = {PG_KEEPALIVE_S}",
+    "SET tcp_keepalives_count = 3",
+    f"SET tcp_user_timeout = {4_000 * PG_KEEPALIVE_S}",
+)
 # Each statement follows indexes from row to row, also where the planner would rather read a small table as a whole: a
 # plan is made once, and the table grows.
 SETTINGS: Final = (
+    *_ALIVE,
     f"SET statement_timeout = {PG_STATEMENT_MS}",
     f"SET lock_timeout = {PG_LOCK_MS}",
     "SET jit = off",
@@ -39,6 +48,7 @@ _REFERENCES: Final = (
 _ORPHANS: Final = """
     SELECT child.{key} FROM {table} AS child LEFT JOIN {parent} AS parent ON parent.{parent_key} = child.{column}
     WHERE child.{column} IS NOT NULL AND parent.{parent_key} IS NULL ORDER BY child.{key} LIMIT 20"""
+_SNAPSHOT: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _COLUMNS: Final = """
     SELECT attname::text FROM pg_attribute WHERE attrelid = to_regclass(?) AND attnum > 0 AND NOT attisdropped"""
 
@@ -115,14 +125,29 @@ class Connection:
         with self.snapshot():
             # Lists that are open together have names of their own.
             name = f"list{self._open}"
-            declared = f"DECLARE {name} NO SCROLL CURSOR FOR {dialect.one(statement).text}"
-            self._session.post(declared, *dialect.encode(parameters))
+            declared = Statement(f"DECLARE {name} NO SCROLL CURSOR FOR {dialect.one(statement).text}", False)
+            fetch = Statement(f"FETCH {PG_FETCH_ROWS} FROM {name}", False)
+            fetched = self._begin_list(declared, dialect.encode(parameters), fetch)
             while True:
-                fetched = self._run(Statement(f"FETCH {PG_FETCH_ROWS} FROM {name}", False), ([], []))
                 yield from fetched
                 if len(fetched) < PG_FETCH_ROWS:
                     break
+                fetched = self._run(fetch, ([], []))
             self._session.post(f"CLOSE {name}")
+
+    def _begin_list(self, declared: Statement, encoded: Encoded, fetch: Statement) -> list[Row]:
+        """The first rows of a list."""
+        self._post(declared, encoded)
+        try:
+            return self._run(fetch, ([], []))
+        except LostError:
+            # Earlier lists would be of another moment.
+            if self._open > 1:
+                raise
+        self._reconnect()
+        self._session.post(_SNAPSHOT)
+        self._post(declared, encoded)
+        return self._run(fetch, ([], []))
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
@@ -136,7 +161,7 @@ class Connection:
         if not self._open:
             if self._session.lost:
                 self._reconnect()
-            self._session.post("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            self._session.post(_SNAPSHOT)
         self._open += 1
 
     def _leave(self) -> None:

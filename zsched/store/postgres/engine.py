@@ -25,10 +25,11 @@ from zsched.store.writer import Writer
 
 # The tables whose ids the writer gives out: columns of `turn`.
 _NUMBERED: Final = ("jobs", "runs", "events", "demands", "owners", "schedulers", "predecessors")
-# A takeover changes the row of the epoch, and waits for us. The lock on the other row excludes a second writer.
+# The lock on `turn` excludes a second writer. A takeover changes the row of the epoch, and waits for us. `turn` comes
+# first: a writer that waits for it must not hold the row that a takeover under way is about to change.
 _BEGIN: Final = """
     SELECT epoch.epoch, turn.jobs, turn.runs, turn.events, turn.demands, turn.owners, turn.schedulers, turn.predecessors
-    FROM epoch, turn FOR SHARE OF epoch FOR NO KEY UPDATE OF turn"""
+    FROM epoch, turn FOR NO KEY UPDATE OF turn FOR SHARE OF epoch"""
 _TURN: Final = """
     UPDATE turn SET mark = ?, jobs = ?, runs = ?, events = ?, demands = ?, owners = ?, schedulers = ?,
         predecessors = ?"""
@@ -99,7 +100,8 @@ class PostgresEngine(Connection):
     def _reconnect(self) -> None:
         super()._reconnect()
         if self._identity is not None:
-            (found,) = self.execute("SELECT db FROM identity")[0]
+            # Not by `execute`, which would connect again when this session is lost too.
+            ((found,),) = self._run(*_prepare("SELECT db FROM identity"))
             if found != self._identity:
                 raise StoreMisplaced(f"PostgreSQL has the database {found} in the place of ours, {self._identity}")
 
@@ -247,8 +249,11 @@ class PostgresEngine(Connection):
         session = self._session
         if session.lost:
             return
+        session.drop_posted()
         session.post("ROLLBACK")
-        session.wait()
+        # The server undoes the turn of a session that is lost.
+        with suppress(LostError):
+            session.wait()
         session.failed = None
 
     def shrink(self) -> bool:
@@ -338,5 +343,14 @@ def open_writer(url: str, now_ms: int) -> Writer:
 
 
 def open_reader(url: str) -> EngineReader:
-    """Open a database for reading, in the thread that uses it. Raises StoreError."""
-    return EngineReader(Connection(url))
+    """Open a database for reading, in the thread that uses it. Raises StoreError, StoreNewer.
+
+    So a scheduler of an older release does not stand by.
+    """
+    connection = Connection(url)
+    try:
+        migrations.demand_known(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return EngineReader(connection)

@@ -14,25 +14,28 @@ import logging
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, Final
-
-import psycopg
-from psycopg.conninfo import conninfo_to_dict
+from typing import Final
 
 from zsched.model.address import PostgresUrl
-from zsched.model.limits import INSTANCE_MS_MAX, LOCK_CONNECT_S, LOCK_IDLE_MS, LOCK_PING_S, LOCK_STATEMENT_MS
+from zsched.model.limits import (
+    INSTANCE_MS_MAX,
+    LOCK_ANSWER_MS,
+    LOCK_CONNECT_S,
+    LOCK_IDLE_MS,
+    LOCK_PING_S,
+    LOCK_STATEMENT_MS,
+)
 from zsched.model.records import Instance, Role
 from zsched.store.contract import StoreError
+from zsched.store.postgres import dialect
+from zsched.store.postgres.session import LostError, Session
 
 log = logging.getLogger(__name__)
 
-_DEFAULTS: Final[dict[str, Any]] = {
+_DEFAULTS: Final = {
     "application_name": "zsched lock",
     "connect_timeout": LOCK_CONNECT_S,
-    "client_encoding": "UTF8",
     "tcp_user_timeout": LOCK_STATEMENT_MS,
-    # A replica would give out the lock too.
-    "target_session_attrs": "read-write",
 }
 # Replicas need not confirm what only says that this scheduler is there.
 _SETTINGS: Final = (
@@ -48,12 +51,12 @@ _RELEASE: Final = "SELECT pg_advisory_unlock_all()"
 _NOW: Final = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 _PUBLISH: Final = f"""
     INSERT INTO instances (instance, role, host, pid, version, url, endpoint, public_key, started_ms, seen_ms)
-    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, {_NOW})
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, {_NOW})
     ON CONFLICT (instance) DO UPDATE SET role = excluded.role, seen_ms = excluded.seen_ms"""  # noqa: S608  (of constants)
 # One that was killed can't say that it no longer leads.
-_SUCCEED: Final = "UPDATE instances SET role = 'standby' WHERE role = 'active' AND instance <> %s"
+_SUCCEED: Final = "UPDATE instances SET role = 'standby' WHERE role = 'active' AND instance <> ?"
 _FORGET: Final = f"DELETE FROM instances WHERE seen_ms < {_NOW} - {INSTANCE_MS_MAX}"  # noqa: S608  (of constants)
-_LEAVE: Final = "DELETE FROM instances WHERE instance = %s"
+_LEAVE: Final = "DELETE FROM instances WHERE instance = ?"
 
 
 class Candidate:
@@ -67,7 +70,7 @@ class Candidate:
         self._leads = self._held = False
         # Held while the session is in use.
         self._using = threading.Lock()
-        self._session: psycopg.Connection[Any] | None = self._connect()
+        self._session: Session | None = self._connect()
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._ping, name="lock", daemon=True)
         self._thread.start()
@@ -83,9 +86,11 @@ class Candidate:
         with self._using:
             if self._leads:
                 self._leads = self._held = False
-                # If this fails, the lock ends with the session.
-                with suppress(StoreError):
+                try:
                     self._ask(_RELEASE)
+                except StoreError:
+                    # The lock ends with the session, which the pings would keep.
+                    self._drop()
 
     def publish(self, own: Instance) -> None:
         """Let the other schedulers know of this one, from now on at each ping."""
@@ -127,7 +132,7 @@ class Candidate:
         if own is None:
             self._ask("SELECT 1")
             return
-        # Whoever has lost the lock may have lost more, and not know yet.
+        # Without the lock this scheduler may no longer lead, even if it does not know that yet.
         role = own.role if self._held else Role.STANDBY
         self._ask(
             _PUBLISH,
@@ -143,27 +148,29 @@ class Candidate:
     def _ask(self, statement: str, parameters: Sequence[object] = ()) -> object:
         """The first value that a statement returns, None without rows. Connects if the session is lost.
 
-        Raises StoreError; then the session may have ended.
+        Raises StoreError, after LOCK_ANSWER_MS at the latest; then the session may have ended.
         """
         session = self._session
         if session is None:
             session = self._session = self._connect()
+        call = session.post(dialect.one(statement).text, *dialect.encode(parameters))
         try:
-            cursor = session.execute(statement, parameters)
-            row = cursor.fetchone() if cursor.description else None
-        except psycopg.Error as error:
-            if session.closed:
-                self._drop()
-            raise _store_error(error) from None
-        return row[0] if row else None
+            session.finish(LOCK_ANSWER_MS)
+        except LostError:
+            self._drop()
+            raise
+        rows = session.rows(call)
+        return rows[0][0] if rows else None
 
-    def _connect(self) -> psycopg.Connection[Any]:
+    def _connect(self) -> Session:
+        session = Session(self._url.conninfo, _DEFAULTS)
         try:
-            session = psycopg.connect(**{**_DEFAULTS, **conninfo_to_dict(self._url.conninfo)}, autocommit=True)
             for setting in _SETTINGS:
-                session.execute(setting)
-        except psycopg.Error as error:
-            raise _store_error(error) from None
+                session.post(setting)
+            session.finish(LOCK_ANSWER_MS)
+        except BaseException:
+            session.close()
+            raise
         return session
 
     def _drop(self) -> None:
@@ -171,7 +178,3 @@ class Candidate:
         if self._session is not None:
             self._session.close()
             self._session = None
-
-
-def _store_error(error: psycopg.Error) -> StoreError:
-    return StoreError(f"PostgreSQL: {' '.join(str(error).split())}")

@@ -41,11 +41,7 @@ def migrate(connection: Connection, now_ms: int) -> None:
     session.script("BEGIN")
     try:
         connection.execute(_LOCK)
-        version = _version(connection)
-        if version > len(steps):
-            raise StoreNewer(
-                f"the database has schema {version}, but this release supports only {len(steps)}: use a newer zsched"
-            )
+        version = demand_known(connection)
         for step in steps[version:]:
             session.script(step)
         if version == 0:
@@ -57,6 +53,16 @@ def migrate(connection: Connection, now_ms: int) -> None:
         raise
     session.script("COMMIT")
     _demand_trigger(connection)
+
+
+def demand_known(connection: Connection) -> int:
+    """The version of the schema. Raises StoreNewer, StoreForeign, StoreError."""
+    version, known = _version(connection), len(schema_steps())
+    if version > known:
+        raise StoreNewer(
+            f"the database has schema {version}, but this release supports only {known}: use a newer zsched"
+        )
+    return version
 
 
 def _demand_server(connection: Connection) -> None:

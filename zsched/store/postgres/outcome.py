@@ -12,7 +12,7 @@ from zsched.store.contract import StoreError, StoreUnsure
 from zsched.store.postgres.session import Session
 
 # Waits for the lost session, which holds the lock on this row until its transaction has ended.
-_FIND: Final = "SELECT epoch.epoch, turn.mark FROM epoch, turn FOR SHARE OF epoch FOR NO KEY UPDATE OF turn"
+_FIND: Final = "SELECT epoch.epoch, turn.mark FROM epoch, turn FOR NO KEY UPDATE OF turn FOR SHARE OF epoch"
 # A commit that is confirmed confirms all earlier ones, also those that a replica had not confirmed.
 _CONFIRM: Final = "UPDATE turn SET mark = mark"
 

@@ -1,14 +1,18 @@
 """A session with a PostgreSQL server, by libpq's pipeline mode: statements are sent without waiting for their results.
 
-A *flight* is one wait for the server. It brings the results of all statements that were sent before. After an error the
-server ignores all further statements of the flight.
+A *flight* is one wait for the server. It brings the results of all statements that were posted before. After an error
+the server ignores all further statements of the flight.
+
+Statements are sent at the wait, not before: libpq sends its buffer by itself when it has 64 KiB, without a sync. The
+server would execute these and wait for more, and it bounds that wait only after a sync: a scheduler that stands still
+then would keep its locks.
 """
 
 from __future__ import annotations
 
 import select
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -26,7 +30,7 @@ from zsched.store.postgres.errors import ends_session, field, store_error
 # What libpq is given unless the URL names it.
 _DEFAULTS: Final = {
     "application_name": "zsched",
-    # A replica may have an old epoch.
+    # A replica may have an old epoch, and would give out the lock too.
     "target_session_attrs": "read-write",
     "connect_timeout": PG_CONNECT_S,
     "keepalives_idle": PG_KEEPALIVE_S,
@@ -58,8 +62,11 @@ class Call:
 class Session:
     """One connection, used by one thread."""
 
-    def __init__(self, url: str) -> None:
-        """Connect. Raises StoreError."""
+    def __init__(self, url: str, defaults: Mapping[str, object] = _DEFAULTS) -> None:
+        """Connect. `defaults`: parameters of libpq, in place of ours or besides them, unless the URL names them.
+
+        Raises StoreError.
+        """
         self.lost = False
         # Number of waits for the server.
         self.flights = 0
@@ -67,13 +74,15 @@ class Session:
         self.warnings: list[str] = []
         # The first call that failed, until its finder clears it.
         self.failed: Call | None = None
+        # Calls that were posted, with statement, values and formats; and those that were sent.
+        self._posted: list[tuple[Call, str, Sequence[bytes | None], Sequence[int]]] = []
         self._sent: deque[Call] = deque()
         # The names of the statements that are prepared.
         self._names: dict[str, bytes] = {}
         self._named = 0
         self._transformer = Transformer()
         # Owns the connection.
-        self._owner = _connect(url)
+        self._owner = _connect(url, defaults)
         self._connection = self._owner.pgconn
         self._connection.notice_handler = self._note
         self._connection.nonblocking = 1
@@ -98,15 +107,25 @@ class Session:
     def post(
         self, statement: str, values: Sequence[bytes | None] = (), formats: Sequence[int] = (), scope: int = 0
     ) -> Call:
-        """Send a statement with its parameters, and don't wait for its result. Raises LostError."""
+        """Have a statement with its parameters sent at the next wait."""
         call = Call(scope)
+        self._posted.append((call, statement, values, formats))
+        return call
+
+    def drop_posted(self) -> None:
+        """Forget the calls that were posted and not sent."""
+        self._posted.clear()
+
+    def _send_posted(self) -> None:
+        """Raises LostError."""
         try:
-            name = self._names.get(statement) or self._prepare(statement, scope)
-            self._connection.send_query_prepared(name, values, formats, _BINARY)
+            for call, statement, values, formats in self._posted:
+                name = self._names.get(statement) or self._prepare(statement, call.scope)
+                self._connection.send_query_prepared(name, values, formats, _BINARY)
+                self._sent.append(call)
         except Error as error:
             raise self._lose(str(error)) from None
-        self._sent.append(call)
-        return call
+        self._posted.clear()
 
     def _prepare(self, statement: str, scope: int) -> bytes:
         self._named += 1
@@ -122,6 +141,7 @@ class Session:
 
         It ends with a sync: only then the server bounds how long a transaction may be idle.
         """
+        self._send_posted()
         self.post_end()
         try:
             self._send_all(timeout_ms)
@@ -131,15 +151,16 @@ class Session:
         except Error as error:
             raise self._lose(str(error)) from None
 
-    def finish(self) -> None:
+    def finish(self, timeout_ms: int = PG_ANSWER_MS) -> None:
         """The same, but raises StoreError if a call has failed, and forgets that."""
-        self.wait()
+        self.wait(timeout_ms)
         failed, self.failed = self.failed, None
         if failed is not None:
             raise error_of(failed)
 
     def push(self) -> None:
-        """Send the end of the calls so far, and don't wait. Raises LostError."""
+        """Send the calls so far and their end, and don't wait. Raises LostError."""
+        self._send_posted()
         try:
             self.post_end()
             self._connection.flush()
@@ -238,7 +259,7 @@ def error_of(failed: Call) -> StoreError:
     return store_error(failed.result)
 
 
-def _connect(url: str) -> psycopg.Connection:
+def _connect(url: str, defaults: Mapping[str, object]) -> psycopg.Connection:
     try:
         given = conninfo.conninfo_to_dict(url)
     except Error as error:
@@ -246,7 +267,7 @@ def _connect(url: str) -> psycopg.Connection:
         why = " ".join(str(error).split())
         raise StoreError(f"invalid address of PostgreSQL{f': {why}' if 'query parameter' in why else ''}") from None
     # Our text is UTF-8 whatever the environment says.
-    chosen: dict[str, Any] = {**_DEFAULTS, **given, "client_encoding": "UTF8"}
+    chosen: dict[str, Any] = {**_DEFAULTS, **defaults, **given, "client_encoding": "UTF8"}
     try:
         # Other threads go on meanwhile, which they would not with PGconn.connect.
         return psycopg.connect(conninfo.make_conninfo("", **chosen), autocommit=True)

@@ -1,4 +1,4 @@
-"""An SQLite database by its path. Whoever holds its lock may write, so a scheduler that holds it leads at once."""
+"""An SQLite database by its path. The process that holds its lock may write, so a scheduler leads from its start."""
 
 from __future__ import annotations
 

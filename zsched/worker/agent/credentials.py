@@ -47,13 +47,13 @@ class Credentials:
         url = url.rstrip("/")
         return self.schedulers.index(url) if url in self.schedulers else None
 
-    def target(self, index: int) -> Target:
+    def target(self, index: int, timeout_s: float) -> Target:
         """The endpoint to connect to. Without an access file the scheduler's REST is asked. Raises EnrolError."""
         if self._servers:
             return Target(self._servers[index].endpoint, self._servers[index].key)
         url = self._hello.schedulers[index] if self._hello.schedulers else ""
         try:
-            return enrol(url, self._hello.worker, self.pair.public, self._token)
+            return enrol(url, self._hello.worker, self.pair.public, self._token, timeout_s=timeout_s)
         except KeyRefusedError as error:
             raise EnrolRefusedError(f"{error}: delete {self._key_file} to enrol with a new key") from error
 

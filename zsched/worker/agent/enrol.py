@@ -15,9 +15,6 @@ from zsched.security.access_file import is_endpoint
 from zsched.security.keys import is_key
 from zsched.security.trust import UntrustedError
 
-# For connecting, and for each read of the answer. Blocking is harmless: without a session there is nothing else to do.
-_TIMEOUT_S = 3.0
-
 
 class EnrolError(Exception):
     """Enrolment failed. The sentence is for a log line; a later attempt may succeed."""
@@ -60,18 +57,19 @@ class Target:
     db: str = ""
 
 
-def enrol(scheduler: str, worker: str, public_key: str, token: str = "") -> Target:
-    """Enrol at the scheduler's URL; an empty one means the default endpoint. `token`: empty without one.
+def enrol(scheduler: str, worker: str, public_key: str, token: str, *, timeout_s: float) -> Target:
+    """Enrol at the scheduler's URL; an empty one means the default endpoint. `token`: empty without one. `timeout_s`:
+    for connecting, and for each read of the answer.
 
     Sends nothing to a server that is not proven to be the scheduler, because that could send commands to this worker.
-    Raises EnrolError after at most some seconds.
+    Raises EnrolError.
     """
     server = endpoint.parse(scheduler)
     headers = {"Content-Type": "application/json", "Accept": "application/json"}
     if token:
         headers["Authorization"] = f"Bearer {token}"
     try:
-        with closing(server.connect(_TIMEOUT_S)) as connection:
+        with closing(server.connect(timeout_s)) as connection:
             connection.request(
                 "POST",
                 f"{server.base}/workers/enrol",

@@ -13,6 +13,7 @@ import zmq
 
 from zsched.host import clock
 from zsched.host.clock import mono_ms
+from zsched.model.limits import ENROL_S, SILENT_PARTS
 from zsched.worker.agent.agent import Agent
 from zsched.worker.agent.connection import Connection
 from zsched.worker.agent.credentials import Credentials
@@ -50,7 +51,7 @@ class Route:
         # Why each scheduler failed in this round, by its address; and whether the log says that all do.
         self._failures: dict[str, str] = {}
         self._unreachable = False
-        # The log says that the worker port does not answer.
+        # With a single scheduler: the log says that its worker port does not answer.
         self._unanswered = False
 
     def close(self) -> None:
@@ -94,21 +95,27 @@ class Route:
                 return
         self._agent.on_seek()
         self._flush()
+        index = search.index
         try:
-            target = self._credentials.target(search.index)
+            target = self._credentials.target(index, self._enrol_timeout_s())
         except EnrolError as error:
             self._on_failed(error)
             return
-        if self._unreachable:
-            address = self._credentials.schedulers[search.index]
-            log.info("worker %s: the scheduler %s is reached", self._worker, address)
-        self._failures.clear()
-        self._unreachable = False
-        search.on_enrolled(mono_ms())
+        if self.connection is not None:
+            # It may have changed during the enrolment.
+            self._on_changes(self.connection)
+        search.on_enrolled(index, mono_ms())
         if self._agent.registered:
             self._candidate = self._open(target)
         else:
             self._connect(target)
+
+    def _enrol_timeout_s(self) -> float:
+        """An enrolment blocks the agent, and a session that is silent may still go on."""
+        timeout_ms = self._agent.timeout_ms
+        if timeout_ms is None or not self._agent.registered:
+            return ENROL_S
+        return min(ENROL_S, timeout_ms / SILENT_PARTS / 1000)
 
     def _on_failed(self, error: EnrolError) -> None:
         """The scheduler that was asked last does not take this worker now."""
@@ -141,19 +148,31 @@ class Route:
 
     # --- connections -------------------------------------------------------------------------------------------------
 
-    def _on_changes(self, connection: Connection) -> None:
-        now = clock.now()
+    def _on_changes(self, connection: Connection) -> bool:
+        """Returns whether the connection was cut, and is not established again."""
+        now, cut = clock.now(), False
         for established in connection.changes():
+            cut = not established
             if established:
                 self._unanswered = False
+                self._on_reached(connection)
                 self._search.on_connected(connection.index)
                 self._agent.on_connected(now)
             else:
                 self._agent.on_disconnected(now)
+        return cut
+
+    def _on_reached(self, connection: Connection) -> None:
+        """The scheduler's worker port takes this worker. An enrolment alone does not show that."""
+        if self._unreachable:
+            address = self._credentials.schedulers[connection.index]
+            log.info("worker %s: the scheduler %s is reached", self._worker, address)
+        self._failures.clear()
+        self._unreachable = False
 
     def _on_connection(self, connection: Connection) -> None:
-        self._on_changes(connection)
-        if connection.refused and self._several and self._search.joining and self._candidate is None:
+        lost = self._on_changes(connection) or connection.refused
+        if lost and self._several and self._search.joining and self._candidate is None:
             self._on_failed(EnrolError(_NO_PORT))
 
     def _on_candidate(self, candidate: Connection) -> None:
@@ -173,11 +192,10 @@ class Route:
     def _connect(self, target: Target) -> None:
         before = self.connection.target if self.connection is not None else None
         if self.connection is not None:
-            # The connection may have changed during the enrolment.
-            self._on_changes(self.connection)
             self.connection.received = False
             # After a refused or invalid handshake ZeroMQ does not try again, and does not report it.
             if self.connection.target == target and self.connection.connected and not self._dead(self.connection):
+                self._on_reached(self.connection)
                 return
             self._close(self.connection)
             if not (self.connection.answered or self._unanswered or self._several):
@@ -187,7 +205,8 @@ class Route:
                     why += ", or does not accept this worker's key (see `zsched access list` there)"
                 endpoint = self.connection.target.endpoint
                 log.warning("worker %s: no answer from %s: %s; retrying", self._worker, endpoint, why)
-        if target != before or not self._unanswered:
+        quiet = self._unreachable if self._several else target == before and self._unanswered
+        if not quiet:
             log.info("worker %s: connecting to %s", self._worker, target.endpoint)
         self.connection = self._open(target)
 

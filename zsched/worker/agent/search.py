@@ -56,10 +56,10 @@ class Search:
             self.on_failed(now_ms)
         return True
 
-    def on_enrolled(self, now_ms: int) -> None:
-        """The scheduler `index` accepts this worker, which connects to it."""
+    def on_enrolled(self, index: int, now_ms: int) -> None:
+        """That scheduler accepts this worker, which connects to it."""
+        self.index = index
         self._refusing.clear()
-        self._delay.reset()
         self.joining = True
         self.at_ms = now_ms + _JOIN_MS
 
