@@ -92,7 +92,7 @@ def fill(tenure: Tenure, jobs: int = 20) -> None:
             tags=("nightly", "team=data"),
         )
     )
-    specs.append(JobSpec(name="cron", command="true", schedule="* * * * *"))
+    specs.append(JobSpec(name="cron", command="true", schedule="* * * * *", run_now=True))
     store.submit(specs, [None] * (jobs + 1) + [NOW], "user:me", NOW, owner="user:me")
     for number in range(0, jobs, 4):
         (run,) = store.claim(

@@ -326,15 +326,34 @@ ENDED_JOBS: Final = """
 COUNT_OLD: Final = """
     SELECT count(*) FROM jobs
     WHERE status = ? AND job_id BETWEEN ? AND ? AND created_ms < ? AND updated_ms < ? AND schedule IS NULL"""
+NOTE_PURGED: Final = "UPDATE identity SET purged = 1 WHERE purged = 0"
+ADD_FIRST_RUN: Final = "INSERT INTO fires (fired_id, first_run) VALUES (?, ?)"
+# Recurring jobs, each with the first run of the oldest fire that is kept; NULL: the job has no more fires than that.
+SCHEDULED: Final = """
+    SELECT job_id, (
+        SELECT first_run FROM fires WHERE fired_id = jobs.job_id ORDER BY first_run DESC LIMIT 1 OFFSET ?) FROM jobs
+    WHERE schedule IS NOT NULL AND job_id > ? ORDER BY job_id LIMIT ?"""
+# The fires of a job before one of its runs, oldest first: the first and the last run of each, and how it ended.
+FIRES: Final = """
+    SELECT f.first_run, l.run_id, l.status, l.finished_ms FROM fires f JOIN runs l ON l.run_id = (
+        SELECT r.run_id FROM runs r WHERE r.job_id = f.fired_id AND r.run_id < (
+            SELECT g.first_run FROM fires g WHERE g.fired_id = f.fired_id AND g.first_run > f.first_run
+            ORDER BY g.first_run LIMIT 1)
+        ORDER BY r.run_id DESC LIMIT 1)
+    WHERE f.fired_id = ? AND f.first_run > ? AND f.first_run < ? ORDER BY f.first_run LIMIT ?"""
+DELETE_RUNS_OF_FIRES: Final = "DELETE FROM runs WHERE job_id = ? AND run_id BETWEEN ? AND ?"
+DELETE_FIRES: Final = "DELETE FROM fires WHERE fired_id = ? AND first_run BETWEEN ? AND ?"
 # Of a list of ids, those that are still there.
 JOBS_THERE: Final = "SELECT job_id FROM jobs WHERE job_id IN (VALUES (?))"
+RUNS_THERE: Final = "SELECT run_id FROM runs WHERE run_id IN (VALUES (?))"
 RUN_BETWEEN: Final = "SELECT run_id FROM runs WHERE run_id BETWEEN ? AND ? LIMIT 1"
 DELETE_RUNS: Final = "DELETE FROM runs WHERE job_id IN (VALUES (?))"
 DELETE_JOBS: Final = "DELETE FROM jobs WHERE job_id IN (VALUES (?))"
 DELETE_TAG: Final = "DELETE FROM job_tags WHERE tag = ? AND tagged_id = ?"
 # What a look at old events needs of them.
 OLD_EVENTS: Final = """
-    SELECT event_id, at_ms, job_id, run_first, run_last FROM events WHERE event_id > ? ORDER BY event_id LIMIT ?"""
+    SELECT event_id, at_ms, job_id, run_first, run_last, became FROM events
+    WHERE event_id > ? ORDER BY event_id LIMIT ?"""
 DELETE_EVENTS: Final = "DELETE FROM events WHERE event_id IN (VALUES (?))"
 
 # --- idempotent submits ---

@@ -46,6 +46,7 @@ TABLES: Final = (
     Table("job_tags", ("tag", "tagged_id")),
     Table("runs", ("run_id",)),
     Table("outputs", ("run_id",), paged=True),
+    Table("fires", ("fired_id", "first_run")),
     Table("workers", ("worker_id",)),
     Table("totals", ("status",)),
     Table("events", ("event_id",)),

@@ -1,0 +1,1 @@
+-- Another branch has the migration of this number.
