@@ -1729,7 +1729,7 @@ _REMOVALS: Final = (
         15,
         "one turn removes all old jobs",
         "unit/test_dispatcher_retention.py::test_a_turn_removes_only_some_and_the_next_comes_soon",
-        excerpt("Retention._steps", "PURGE_JOBS_MAX", "1_000_000"),
+        excerpt("Retention._remove_jobs", "PURGE_JOBS_MAX", "1_000_000"),
     ),
     removal(
         15,
@@ -1747,7 +1747,25 @@ _REMOVALS: Final = (
         24,
         "removed jobs stay in the totals",
         "contract/test_retention.py::test_only_jobs_of_the_status_are_removed_and_totals_follow",
-        excerpt("RetentionWriter._remove", "(-tasks, status)", "(0, status)"),
+        excerpt("RetentionWriter._count", "(-tasks, status)", "(0, status)"),
+    ),
+    removal(
+        24,
+        "a job that the turn has changed is removed by its row from before",
+        "contract/test_retention.py::test_a_job_that_the_turn_has_changed_stays",
+        excerpt("RetentionWriter.purge_jobs", " and row[0] not in changing", ""),
+    ),
+    removal(
+        24,
+        "the last fires of a recurring job are removed",
+        "contract/test_retention.py::test_the_last_fires_of_a_recurring_job_stay_however_old",
+        excerpt("RetentionWriter.purge_fires", "FIRES_KEPT - 1", "1"),
+    ),
+    removal(
+        24,
+        "events of removed fires stay",
+        "contract/test_retention.py::test_the_last_fires_of_a_recurring_job_stay_however_old",
+        excerpt("RetentionWriter._of_removed", "there = first in runs_there", "there = True"),
     ),
     # --- who gets in ---
     removal(
