@@ -506,9 +506,12 @@ _MUTANTS: Final = (
         ("RetentionWriter.purge_jobs", "if row[2] < old.ended_ms and not row[7]", "if not row[7]"),
     ),
     mutant("jobs are removed whatever their status", ("sql.ENDED_JOBS", "status = ?", "status >= ?")),
-    mutant("removed jobs stay in the totals", never("RetentionWriter._count", "tasks")),
+    mutant("removed jobs stay in the totals", ("RetentionWriter._count", "if tasks:", "if False:")),
     mutant("a recurring job is removed", without_condition("RetentionWriter.purge_jobs", "not row[7]")),
-    mutant("failed jobs are kept as long as the others", ("Keep.limits", "FAILED: self.others_ms", "FAILED: self.success_ms")),
+    mutant(
+        "failed jobs are kept as long as the others",
+        ("Keep.limits", "FAILED: self.others_ms", "FAILED: self.success_ms"),
+    ),
     # --- retries, and runs that may start once ---
     mutant(
         "a run that may start once has a successor when it is lost",
