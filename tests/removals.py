@@ -1762,6 +1762,16 @@ _REMOVALS: Final = (
         excerpt("RetentionWriter.purge_fires", "FIRES_KEPT - 1", "1"),
     ),
     removal(
+        25,
+        "the name of a removed token is free again",
+        "contract/test_access.py::test_old_tokens_are_removed_and_their_names_stay_taken unit/test_dispatcher_access.py::test_a_new_token_can_not_have_the_name_of_a_removed_one",
+        excerpt(
+            "RetentionWriter.purge_tokens",
+            'self._engine.send(sql.ADD_OWNER, (owner_id, f"token:{name}"), rows=1)',
+            "pass",
+        ),
+    ),
+    removal(
         24,
         "events of removed fires stay",
         "contract/test_retention.py::test_the_last_fires_of_a_recurring_job_stay_however_old",

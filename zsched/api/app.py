@@ -41,7 +41,7 @@ ROUTES: Final[tuple[tuple[str, Callable[[Context], object], Mapping[str, Scopes]
     ("/workers/register", workers.Register, {"POST": WORKER}),
     ("/workers/heartbeat", workers.Heartbeat, {"POST": WORKER}),
     ("/workers/enrol", workers.Enrol, {"POST": WORKER}),
-    ("/workers/{worker}", workers.WorkerItem, {"GET": READ}),
+    ("/workers/{worker}", workers.WorkerItem, {"GET": READ, "DELETE": (Scope.OPERATE,)}),
     ("/workers/{worker}/next", workers.NextRun, {"GET": WORKER}),
     ("/foreign", foreign.Foreign, {"GET": READ}),
     ("/foreign/{worker}/keep", foreign.Keep, {"POST": ADMIN}),

@@ -103,6 +103,8 @@ def _replay(engine: ReadEngine, findings: Findings) -> tuple[dict[int, Replayed]
                 if workers.get(worker_id) != was:
                     findings.add(f"event {event_id}: worker {worker_id} was {workers.get(worker_id)}, not {was}")
                 workers[worker_id] = became
+                if became == EventKind.WORKER_REMOVED:
+                    del workers[worker_id]
             elif became in _SCHEDULE_STATES:
                 _replay_schedule(event_id, job_id, became, schedules, findings)
             continue

@@ -133,6 +133,21 @@ class RetentionWriter:
                 gone.append(event_id)
         return gone
 
+    # --- tokens ---
+
+    def purge_tokens(self, valid_ms: int, count: int, now_ms: int) -> int:
+        old = self._engine.execute(sql.OLD_TOKENS, (valid_ms, valid_ms, count))
+        for token_id, name in old:
+            # A new token of that name would own the jobs of this one.
+            if not self._engine.execute(sql.FIND_OWNER, (f"token:{name}",)):
+                owner_id = self._engine.take_ids("owners", 1)
+                self._engine.send(sql.ADD_OWNER, (owner_id, f"token:{name}"), rows=1)
+            self._engine.send(sql.DELETE_TOKEN, (token_id,), rows=1)
+            detail = token_id if name == token_id else f"{token_id} ({name})"
+            note = Note(at_ms=now_ms, actor="retention", became=EventKind.TOKEN_REMOVED, detail=detail)
+            self._ledger.note(note)
+        return len(old)
+
 
 def _shown(jobs: Sequence[int] | dict[int, int]) -> spans.Spans:
     return spans.of_numbers(jobs).head(SPANS_SHOWN_MAX)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from zsched.model.limits import (
+    ACCESS_SHOWN_MS,
     BULK_JOBS_MAX,
     PURGE_EVENTS_INTERVAL_MS,
     PURGE_EVENTS_MAX,
@@ -19,6 +20,7 @@ from zsched.model.limits import (
     PURGE_INTERVAL_MS,
     PURGE_JOBS_MAX,
     PURGE_PAUSE_MS,
+    PURGE_TOKENS_MAX,
 )
 from zsched.model.types import JobId, Now, RunId, RunStatus
 from zsched.scheduler.dispatcher.commands import Command
@@ -107,6 +109,7 @@ class Retention:
         if self._asked or self._now.mono_ms >= self._events_due_ms:
             yield from self._remove_fires()
             yield from self._remove_events()
+            yield from self._remove_tokens()
             self._events_due_ms = self._now.mono_ms + PURGE_EVENTS_INTERVAL_MS
         while self._store.retention.shrink():
             yield
@@ -129,6 +132,13 @@ class Retention:
         after: tuple[JobId, RunId] | None = (JobId(1), RunId(0)) if self._limits else None
         while after is not None:
             after = self._store.retention.purge_fires(self._old(), after, PURGE_FIRES_MAX, self._now.wall_ms).reached
+            yield
+
+    def _remove_tokens(self) -> Iterator[None]:
+        if (keep_ms := self._limits.get(RunStatus.FAILED)) is None:
+            return
+        valid_ms = self._now.wall_ms - max(keep_ms, ACCESS_SHOWN_MS)
+        while self._store.retention.purge_tokens(valid_ms, PURGE_TOKENS_MAX, self._now.wall_ms):
             yield
 
     def _remove_events(self) -> Iterator[None]:

@@ -60,5 +60,10 @@ class Retention(Protocol):
         `count` events with a number above `after`, up to the first one at `before_ms` or later.
         """
 
+    def purge_tokens(self, valid_ms: int, count: int, now_ms: int) -> int:
+        """Remove up to `count` tokens that were not valid any more at a time; returns their number. Their names stay
+        taken. Keeps a token whose jobs are being ended.
+        """
+
     def shrink(self) -> bool:
         """Give some unused space back to the file system, where the engine needs that. Returns whether more is left."""
