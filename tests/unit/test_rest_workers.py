@@ -19,7 +19,7 @@ from zsched.model.access import Scope
 from zsched.model.limits import KIB, MIB, OUTPUT_BYTES_MAX
 from zsched.security.keys import new_pair
 from zsched.store.check import check
-from zsched.store.sqlite.engine import open_reader
+from zsched.store.sqlite.engine import SqliteEngine
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 NOT_A_NAME = "1 to 128 letters, digits and . _ @ : - (a letter or digit first)"
@@ -78,8 +78,8 @@ def test_a_worker_that_is_gone_can_be_removed(hasty: Rest) -> None:
     assert (event["worker_id"], event["was"]) == ("w1", "inactive")
     # It comes back as a new one.
     assert hasty.register("w1").status_code in (200, 201)
-    with closing(open_reader(hasty.path)) as reader:
-        assert check(reader._engine).sentences == []
+    with closing(SqliteEngine(hasty.path, read_only=True)) as engine:
+        assert check(engine).sentences == []
 
 
 def test_a_worker_with_foreign_results_can_not_be_removed(rest: Rest) -> None:
