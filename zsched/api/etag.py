@@ -26,7 +26,7 @@ class EntityTags:
         asked = req.if_none_match
         if asked is not None and ("*" in asked or tag in asked):
             resp.status = falcon.HTTP_304
-            resp.data = resp.stream = resp.content_type = None
+            resp.data = resp.stream = resp.content_type = resp.content_length = None
 
 
 def _pieces(resp: falcon.Response) -> Iterable[bytes]:

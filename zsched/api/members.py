@@ -52,11 +52,11 @@ _ARGV: Final[Schema] = {
     "maxItems": ARGV_WORDS_MAX,
     "examples": [["convert", "a b.png", "c.jpg"]],
 }
-# A job has a command or arguments.
-PROGRAM: Final[tuple[Schema, Schema]] = (
-    {"required": ["command"], "properties": {"command": _COMMAND, "argv": _NULL}},
-    {"required": ["argv"], "properties": {"argv": _ARGV, "command": _NULL}},
-)
+# A job has a command or arguments. Each of these says nothing about the other members.
+PROGRAM: Final[list[Schema]] = [
+    {"required": ["command"], "properties": {"command": _COMMAND, "argv": _NULL}, "additionalProperties": True},
+    {"required": ["argv"], "properties": {"argv": _ARGV, "command": _NULL}, "additionalProperties": True},
+]
 _FOLDER: Final[Schema] = {"pattern": "^/", "maxLength": PATH_BYTES_MAX}
 _UMASK: Final[Schema] = {"pattern": "^0?[0-7]{3}$"}
 # The pause of a back-off.
