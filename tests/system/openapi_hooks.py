@@ -67,8 +67,9 @@ def before_call(context: HookContext, case: Case[Any], kwargs: dict[str, Any]) -
         command = job.get("command") if isinstance(job, dict) else None
         if isinstance(job, dict) and isinstance(command, str) and command.strip():
             job["command"] = f"exit 0\n{command}"
-        if isinstance(job, dict) and isinstance(job.get("argv"), list) and job["argv"]:
-            job["argv"] = ["true", *job["argv"]]
+        argv = job.get("argv") if isinstance(job, dict) else None
+        if isinstance(job, dict) and isinstance(argv, list) and argv:
+            job["argv"] = ["true", *argv]
     if case.path_parameters.get("token") == os.environ.get("ZSCHED_TOKEN_ID"):
         case.path_parameters["token"] = "0" * 12
     if case.operation.label in OF_RECURRING and case.path_parameters.get("job") == 1:
@@ -78,9 +79,8 @@ def before_call(context: HookContext, case: Case[Any], kwargs: dict[str, Any]) -
     if case.headers and case.headers.get(KEY) == KEY_EXAMPLE and next(keyed) % 4:
         case.headers[KEY] = str(uuid.uuid4())
     # The job of the examples must stay.
-    purges = case.operation.label == "POST /jobs/purge" and isinstance(case.body, dict)
-    if purges and case.body.get("dry_run", False) is False:
-        case.body["dry_run"] = True
+    if case.operation.label == "POST /jobs/purge" and isinstance(case.body, dict):
+        case.body["dry_run"] = True if case.body.get("dry_run") is False else case.body.get("dry_run", True)
     if case.operation.label == "POST /jobs/wait" and isinstance(case.body, dict):
         case.body["timeout"] = f"{HELD_MS}ms" if isinstance(case.body.get("timeout"), str) else HELD_MS / 1000
     with suppress(ValueError):

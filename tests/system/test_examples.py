@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -53,8 +54,8 @@ class Place:
         until(ended)
         run = view.pop("last_run", None) or {}
         found = view | {f"run.{name}": value for name, value in run.items()}
-        if "started_at" in run:
-            passed = datetime.fromisoformat(run["started_at"]) - datetime.fromisoformat(view["created_at"])
+        if "start_time" in run:
+            passed = datetime.fromisoformat(run["start_time"]) - datetime.fromisoformat(view["created_at"])
             found[LATE] = LATER if passed.total_seconds() > 1 else "at once"
         if run:
             _, output = self.scheduler.ask("GET", f"/runs/{run['run_id']}/log?stream=stdout")
@@ -66,8 +67,10 @@ class Place:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     folder = tmp_path_factory.mktemp("examples")
     folder.chmod(0o755)
-    users = {"users": "nobody,root"} if os.geteuid() == 0 else {}
-    with Scheduler(folder) as scheduler, WorkerProcess(scheduler.url, folder, cwd="/", **users):
+    start = (
+        partial(WorkerProcess, cwd="/", users="nobody,root") if os.geteuid() == 0 else partial(WorkerProcess, cwd="/")
+    )
+    with Scheduler(folder) as scheduler, start(scheduler.url, folder):
         until(lambda: scheduler.workers() == {"w1": "active"})
         yield Place(scheduler, folder)
 

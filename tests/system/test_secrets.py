@@ -86,7 +86,8 @@ def test_no_secret_is_where_others_may_look(tmp_path: Path) -> None:
             answers = calls((), "127.0.0.1", scheduler.port, asked)
             seen[f"answers to {text[:9]}"] = json.dumps(answers).encode()
         jobs = scheduler.submit(*["env; tr '\\0' '\\n' < /proc/$PPID/environ; sleep 3"] * 3)
-        until(lambda: all(scheduler.get(f"/jobs/{job}")["status"] == "running" for job in jobs))
+        # Not by their status, which is `running` before there is a process.
+        until(lambda: all("start_time" in scheduler.get(f"/jobs/{job}")["last_run"] for job in jobs))
 
         secrets["scheduler's key"] = (tmp_path / "scheduler.db.d" / "curve.key").read_text("ascii").strip()
         for name in ("w1", "w3"):

@@ -52,6 +52,7 @@ OPTIONS = {
     "run_at": "--at",
     "cwd_hint": "--cwd",
     "umask_hint": "--umask",
+    "tags": "--tag",
 }
 # What `zsched show` calls a member, where it does not use its name; None: it does not show it by itself.
 SHOWN = {

@@ -395,7 +395,7 @@ def test_a_job_that_is_removed_meanwhile_becomes_unknown(rest: Rest) -> None:
         roll.read(reader)
         assert list(roll.jobs(RunStatus.PENDING)) == [first, last]
         rest.post(f"/jobs/{first}/cancel")
-        roll.follow(Later())  # type: ignore[arg-type]
+        roll.follow(Later())
     assert list(roll.jobs(None)) == [first]
     assert list(roll.jobs(RunStatus.PENDING)) == [last]
 

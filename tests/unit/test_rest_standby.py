@@ -35,7 +35,7 @@ B = changed(A, instance="bb", role=Role.STANDBY, host="b", url="http://b:8080", 
 # What needs the loop, by hand: the table of scopes must agree.
 WRITES = {
     *("POST /jobs", "POST /jobs/bulk", "PATCH /jobs/{job}", "DELETE /jobs/{job}", "POST /jobs/{job}/cancel"),
-    *("POST /jobs/{job}/pause", "POST /jobs/{job}/resume", "POST /jobs/{job}/log"),
+    *("POST /jobs/purge", "POST /jobs/{job}/pause", "POST /jobs/{job}/resume", "POST /jobs/{job}/log"),
     *("POST /workers/register", "POST /workers/heartbeat", "POST /workers/enrol", "GET /workers/{worker}/next"),
     *("POST /foreign/{worker}/keep", "POST /foreign/{worker}/discard"),
     *("POST /tokens", "DELETE /tokens/{token}", "DELETE /access/{worker}"),
