@@ -222,6 +222,9 @@ UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE '
 -- RUNNING_OF_JOB
 SELECT run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck FROM runs WHERE job_id = $1 AND status || '' = 'running' ORDER BY run_id;
 
+-- RUNS_THERE
+SELECT run_id FROM runs WHERE run_id = ANY ($1::bigint[]);
+
 -- START
 UPDATE runs SET started_ms = coalesce(started_ms, $1)
     WHERE run_id = $2 AND status || '' = 'running' AND worker_id = $3
