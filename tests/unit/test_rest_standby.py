@@ -38,7 +38,7 @@ WRITES = {
     *("POST /jobs/purge", "POST /jobs/{job}/pause", "POST /jobs/{job}/resume", "POST /jobs/{job}/log"),
     *("POST /workers/register", "POST /workers/heartbeat", "POST /workers/enrol", "GET /workers/{worker}/next"),
     *("POST /foreign/{worker}/keep", "POST /foreign/{worker}/discard"),
-    *("POST /tokens", "DELETE /tokens/{token}", "DELETE /access/{worker}"),
+    *("POST /tokens", "DELETE /tokens/{token}", "DELETE /access/{worker}", "DELETE /workers/{worker}"),
 }
 
 
