@@ -125,6 +125,8 @@ def test_missing_folder_fails_the_job_without_a_retry(scheduler: Scheduler, tmp_
         assert (run["status"], run["reason"], run["attempt"]) == ("failed", "cwd_missing", 1)
         assert run["detail"] == f"the folder {path} does not exist on the worker's host"
         assert "exit_code" not in run
+        # A run that never started counts as no attempt.
+        assert len(scheduler.get(f"/jobs/{run['job_id']}/runs")) == 1
 
 
 def test_hint_of_a_missing_folder_is_ignored_and_said_so(

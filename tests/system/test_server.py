@@ -236,7 +236,7 @@ def test_an_answer_says_nothing_of_the_server_software(server: Server) -> None:
         _, headers, _ = caller.ask(b"GET /jobs HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert "server" not in headers
     ours = {"content-security-policy", "x-content-type-options", "x-request-id"}
-    assert set(headers) == {"content-length", "content-type", "date", *ours}
+    assert set(headers) == {"content-length", "content-type", "date", "etag", *ours}
 
 
 # --- requests that never reach the app -------------------------------------------------------------------------------
