@@ -2086,7 +2086,7 @@ _REMOVALS: Final = (
         25,
         "a name of a token is used again",
         "unit/test_dispatcher_owners.py::test_a_name_is_never_used_again",
-        never("access.add_token", "name and store.access.token_named(name) is not None"),
+        never("access.add_token", "store.access.token_named(name) is not None"),
     ),
     removal(
         25,

@@ -26,7 +26,17 @@ def statements() -> str:
 
 # The statements that are executed for many rows of parameters at once.
 MANY = (
-    *("ADD_JOB", "ADD_INPUT", "ADD_TAG", "ADD_RUN", "ADD_TIMED_RUN", "ADD_FIRE", "ADD_OUTPUT", "ADD_EVENT"),
+    *(
+        "ADD_JOB",
+        "ADD_INPUT",
+        "ADD_TAG",
+        "ADD_RUN",
+        "ADD_TIMED_RUN",
+        "ADD_FIRE",
+        "ADD_FIRST_RUN",
+        "ADD_OUTPUT",
+        "ADD_EVENT",
+    ),
     *("COUNT_TASKS", "COUNT_ENDED", "ADD_TO_TOTALS", "NOTE_SEEN"),
 )
 

@@ -490,10 +490,14 @@ UPDATE identity SET purged = 1 WHERE purged = 0;
 -- ADD_FIRST_RUN
 INSERT INTO fires (fired_id, first_run) VALUES (?, ?);
 
--- SCHEDULED
-SELECT job_id, (
-        SELECT first_run FROM fires WHERE fired_id = jobs.job_id ORDER BY first_run DESC LIMIT 1 OFFSET ?) FROM jobs
-    WHERE schedule IS NOT NULL AND job_id > ? ORDER BY job_id LIMIT ?;
+-- FIRED
+WITH RECURSIVE fired (job) AS (
+        SELECT (SELECT fired_id FROM fires WHERE fired_id > ? ORDER BY fired_id LIMIT 1)
+        UNION ALL
+        SELECT (SELECT fired_id FROM fires WHERE fired_id > fired.job ORDER BY fired_id LIMIT 1)
+        FROM fired WHERE fired.job IS NOT NULL)
+    SELECT job, (SELECT first_run FROM fires WHERE fired_id = fired.job ORDER BY first_run DESC LIMIT 1 OFFSET ?)
+    FROM fired WHERE job IS NOT NULL LIMIT ?;
 
 -- FIRES
 SELECT f.first_run, l.run_id, l.status, l.finished_ms FROM fires f JOIN runs l ON l.run_id = (

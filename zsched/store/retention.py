@@ -69,7 +69,7 @@ class RetentionWriter:
         newest_ms = max(limits.values())
         job, run = after
         # The job of `after` again, since it may have more fires.
-        found = self._engine.execute(sql.SCHEDULED, (FIRES_KEPT - 1, job - 1, PURGE_SCHEDULES_MAX))
+        found = self._engine.execute(sql.FIRED, (job - 1, FIRES_KEPT - 1, PURGE_SCHEDULES_MAX))
         reached = None if len(found) < PURGE_SCHEDULES_MAX else (JobId(found[-1][0] + 1), RunId(0))
         removed: dict[int, int] = {}
         left = count

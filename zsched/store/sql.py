@@ -332,11 +332,16 @@ COUNT_OLD: Final = """
     WHERE status = ? AND job_id BETWEEN ? AND ? AND created_ms < ? AND updated_ms < ? AND schedule IS NULL"""
 NOTE_PURGED: Final = "UPDATE identity SET purged = 1 WHERE purged = 0"
 ADD_FIRST_RUN: Final = "INSERT INTO fires (fired_id, first_run) VALUES (?, ?)"
-# Recurring jobs, each with the first run of the oldest fire that is kept; NULL: the job has no more fires than that.
-SCHEDULED: Final = """
-    SELECT job_id, (
-        SELECT first_run FROM fires WHERE fired_id = jobs.job_id ORDER BY first_run DESC LIMIT 1 OFFSET ?) FROM jobs
-    WHERE schedule IS NOT NULL AND job_id > ? ORDER BY job_id LIMIT ?"""
+# Jobs with fires, each with the first run of the oldest fire that is kept; NULL: the job has no more fires than that.
+# Jumps from one job to the next.
+FIRED: Final = """
+    WITH RECURSIVE fired (job) AS (
+        SELECT (SELECT fired_id FROM fires WHERE fired_id > ? ORDER BY fired_id LIMIT 1)
+        UNION ALL
+        SELECT (SELECT fired_id FROM fires WHERE fired_id > fired.job ORDER BY fired_id LIMIT 1)
+        FROM fired WHERE fired.job IS NOT NULL)
+    SELECT job, (SELECT first_run FROM fires WHERE fired_id = fired.job ORDER BY first_run DESC LIMIT 1 OFFSET ?)
+    FROM fired WHERE job IS NOT NULL LIMIT ?"""
 # The fires of a job before one of its runs, oldest first: the first and the last run of each, and how it ended.
 FIRES: Final = """
     SELECT f.first_run, l.run_id, l.status, l.finished_ms FROM fires f JOIN runs l ON l.run_id = (

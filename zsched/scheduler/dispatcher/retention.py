@@ -1,8 +1,9 @@
 """Retention: ended jobs are removed after a time, in small steps, so that no turn takes long.
 
-A round removes the old jobs of each final status, then the old fires of recurring jobs, then the events of what is
-removed; then it gives unused space back. It looks at the jobs in the order of their ids, and ends where jobs are too
-new. Fires and events have a turn more rarely. Nothing of it is stored: after a restart a new round finds the rest.
+A round removes the old jobs of each final status, then the old fires of recurring jobs, then the events about removed
+jobs and runs, and old tokens; then it gives unused space back. It looks at the jobs in the order of their ids, and ends
+where jobs are too new. Fires, events and tokens have a turn more rarely. Nothing of it is stored: after a restart a new
+round finds the rest.
 """
 
 from __future__ import annotations

@@ -8,6 +8,5 @@ INSERT INTO fires (fired_id, first_run)
     SELECT job_id, run_id FROM runs WHERE job_id IN (SELECT job_id FROM jobs WHERE schedule IS NOT NULL)
         AND run_id NOT IN (
             SELECT run_first FROM events WHERE was IS NULL AND reason IN ('requeued', 'retry') AND run_first IS NOT NULL);
-CREATE INDEX jobs_scheduled ON jobs (job_id) WHERE schedule IS NOT NULL;
 ALTER TABLE identity ADD COLUMN purged BIGINT NOT NULL DEFAULT 0;
 UPDATE identity SET purged = 1 WHERE EXISTS (SELECT 1 FROM events WHERE became = 'purged');

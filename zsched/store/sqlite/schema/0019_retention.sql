@@ -10,9 +10,6 @@ INSERT INTO fires (fired_id, first_run)
         AND run_id NOT IN (
             SELECT run_first FROM events WHERE was IS NULL AND reason IN ('requeued', 'retry') AND run_first IS NOT NULL);
 
--- Retention goes through the recurring jobs.
-CREATE INDEX jobs_scheduled ON jobs (job_id) WHERE schedule IS NOT NULL;
-
 -- Whether rows were ever removed: then events of missing runs may be left, or be missing.
 ALTER TABLE identity ADD COLUMN purged INTEGER NOT NULL DEFAULT 0;
 UPDATE identity SET purged = 1 WHERE EXISTS (SELECT 1 FROM events WHERE became = 'purged');
