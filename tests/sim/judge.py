@@ -833,7 +833,9 @@ class Judge:
             raise Violation(f"{what}, but its result lies on that worker's disk")
         poller = self._pollers.get(loss.worker)
         busy = poller.job if poller is not None else None
-        if loss.why.startswith("asked") and busy is not None and busy.run == loss.run:
+        # Over REST nobody knows which start of a worker has made a call.
+        outdated = poller is not None and poller.is_asked_for
+        if loss.why.startswith("asked") and busy is not None and busy.run == loss.run and not outdated:
             raise Violation(f"{what}, but it is busy with it")
         if loss.why.startswith("silent"):
             self._check_silence(loss.worker)
