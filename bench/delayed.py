@@ -2,9 +2,10 @@
 
 Usage: python -m bench.delayed [RUNS] [URL]      (1000000 runs, on SQLite, if not said)
 
-The runs in front are older. They have a start time in a year; or are held; or have a limit that a running run has used up; or
-are of a paused queue. Behind them 20,000 ready runs are claimed 64 at a time, with what a tick asks of the store besides: what
-is ready, how many, and when something is due. URL: of a PostgreSQL server whose role may create databases.
+The runs in front are older. They have a start time in a year, are held, have a limit that a running run has used up, or
+are of a paused queue. Behind them 20,000 ready runs are claimed 64 at a time, with what a tick asks of the store
+besides: what is ready, how many, and when something is due. URL: of a PostgreSQL server whose role may create
+databases.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from pathlib import Path
 from bench.machine import facts
 from zsched.client.client import Client
 from zsched.host.files import resolve
-from zsched.store.sqlite.engine import SqliteEngine
+from zsched.store.sqlite.engine import FREE_PAGES_KEPT, SqliteEngine
 
 THREADS = 10
 LOOK_S = 2.0
@@ -56,12 +56,13 @@ def count(path: Path) -> int:
     return int(found)
 
 
-def events(path: Path, jobs: int) -> int:
-    """Whether the last event of these jobs is left."""
+def left(path: Path, jobs: int) -> bool:
+    """Whether the last event of these jobs is left, or space that retention gives back."""
     engine = SqliteEngine(path, read_only=True)
     found = engine.execute("SELECT 1 FROM events WHERE event_id = ?", (3 * jobs,))
+    (unused,) = engine.execute("PRAGMA freelist_count")[0]
     engine.close()
-    return len(found)
+    return bool(found) or unused > FREE_PAGES_KEPT
 
 
 def work(url: str, path: Path, rate: int, old: int) -> tuple[float, list[float]]:
@@ -82,9 +83,7 @@ def work(url: str, path: Path, rate: int, old: int) -> tuple[float, list[float]]
     while count(path):
         time.sleep(LOOK_S)
     seconds = time.monotonic() - begin
-    size = -1
-    while events(path, old) or path.stat().st_size != size:
-        size = path.stat().st_size
+    while left(path, old):
         time.sleep(LOOK_S)
     print(f"events and unused space gone after {time.monotonic() - begin:.0f} s")
     done.set()

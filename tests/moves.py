@@ -96,7 +96,7 @@ def fill(tenure: Tenure, jobs: int = 20) -> None:
             unique="user:me k",
         )
     )
-    specs.append(JobSpec(name="cron", command="true", schedule="* * * * *"))
+    specs.append(JobSpec(name="cron", command="true", schedule="* * * * *", run_now=True))
     store.submit(specs, [None] * (jobs + 1) + [NOW], "user:me", NOW, owner="user:me")
     store.queues.pause("nightly", ODD, "user:me", NOW)
     store.queues.share("other", "owner", "user:me", NOW)

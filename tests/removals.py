@@ -1832,7 +1832,7 @@ _REMOVALS: Final = (
         15,
         "one turn removes all old jobs",
         "unit/test_dispatcher_retention.py::test_a_turn_removes_only_some_and_the_next_comes_soon",
-        excerpt("Retention._steps", "PURGE_JOBS_MAX", "1_000_000"),
+        excerpt("Retention._remove_jobs", "PURGE_JOBS_MAX", "1_000_000"),
     ),
     removal(
         15,
@@ -1850,7 +1850,35 @@ _REMOVALS: Final = (
         24,
         "removed jobs stay in the totals",
         "contract/test_retention.py::test_only_jobs_of_the_status_are_removed_and_totals_follow",
-        excerpt("RetentionWriter._remove", "(-tasks, status)", "(0, status)"),
+        excerpt("RetentionWriter._count", "(-tasks, status)", "(0, status)"),
+    ),
+    removal(
+        24,
+        "a job that the turn has changed is removed by its row from before",
+        "contract/test_retention.py::test_a_job_that_the_turn_has_changed_stays",
+        excerpt("RetentionWriter.purge_jobs", " and row[0] not in changing", ""),
+    ),
+    removal(
+        24,
+        "the last fires of a recurring job are removed",
+        "contract/test_retention.py::test_the_last_fires_of_a_recurring_job_stay_however_old",
+        excerpt("RetentionWriter.purge_fires", "FIRES_KEPT - 1", "1"),
+    ),
+    removal(
+        25,
+        "the name of a removed token is free again",
+        "contract/test_access.py::test_old_tokens_are_removed_and_their_names_stay_taken unit/test_dispatcher_access.py::test_a_new_token_can_not_have_the_name_of_a_removed_one",
+        excerpt(
+            "RetentionWriter.purge_tokens",
+            'self._engine.send(sql.ADD_OWNER, (owner_id, f"token:{name}"), rows=1)',
+            "pass",
+        ),
+    ),
+    removal(
+        24,
+        "events of removed fires stay",
+        "contract/test_retention.py::test_the_last_fires_of_a_recurring_job_stay_however_old",
+        excerpt("RetentionWriter._of_removed", "there = first in runs_there", "there = True"),
     ),
     # --- who gets in ---
     removal(
@@ -2161,7 +2189,7 @@ _REMOVALS: Final = (
         25,
         "a name of a token is used again",
         "unit/test_dispatcher_owners.py::test_a_name_is_never_used_again",
-        never("access.add_token", "name and store.access.token_named(name) is not None"),
+        never("access.add_token", "store.access.token_named(name) is not None"),
     ),
     removal(
         25,

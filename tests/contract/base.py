@@ -302,6 +302,8 @@ def replay(events: list[Row]) -> tuple[dict[int, State], dict[str, str]]:
             if job_id is None and worker_id is not None:
                 assert workers.get(worker_id) == was
                 workers[worker_id] = became
+                if became == "worker_removed":
+                    del workers[worker_id]
             continue
         assert job_id is not None or was is None, "only a creation spans jobs"
         for run_id in range(first, last + 1):

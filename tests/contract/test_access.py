@@ -80,6 +80,44 @@ def test_what_is_done_to_tokens_is_written_down_without_the_digest(base: Base) -
     ]
 
 
+def test_lists_hide_what_has_not_been_valid_for_long(base: Base) -> None:
+    access = base.store.access
+    for name in ("revoked", "valid"):
+        access.add_token(token(name))
+    access.add_token(token("expired", expires_ms=NOW + 5))
+    access.revoke_token("revoked", "eve", NOW + 5)
+    access.bind_key(W1, K1, ORIGIN, "ann", NOW)
+    access.bind_key(W1, K2, ORIGIN, "ann", NOW + 5)
+    base.turn()
+    reader = base.open_door()
+    for valid_ms, tokens, keys in (
+        (0, {"revoked", "expired", "valid"}, {K1, K2}),
+        (NOW + 4, {"revoked", "expired", "valid"}, {K1, K2}),
+        (NOW + 5, {"valid"}, {K2}),
+    ):
+        assert {each.token_id for each in reader.tokens(valid_ms=valid_ms)} == tokens
+        assert {each.public_key for each in reader.worker_keys(valid_ms=valid_ms)} == keys
+    assert [each.token_id for each in reader.tokens("expired", valid_ms=NOW + 5)] == ["valid"]
+    assert [each.public_key for each in reader.worker_keys(K1, valid_ms=NOW + 5)] == [K2]
+
+
+def test_old_tokens_are_removed_and_their_names_stay_taken(base: Base) -> None:
+    store = base.store
+    for name in ("revoked", "valid", "ending"):
+        store.access.add_token(token(name))
+    store.access.add_token(token("expired", expires_ms=NOW + 5))
+    for name in ("revoked", "ending"):
+        store.access.revoke_token(name, "eve", NOW + 5)
+    store.access.end_jobs("ending", "eve", NOW + 5)
+    assert store.retention.purge_tokens(NOW + 4, 9, NOW) == 0
+    assert store.retention.purge_tokens(NOW + 5, 1, NOW) == 1
+    assert store.retention.purge_tokens(NOW + 5, 9, NOW) == 1
+    base.turn()
+    assert {each.token_id for each in base.open_door().tokens()} == {"valid", "ending"}
+    assert [store.access.is_name_used(name) for name in ("revoked", "expired", "valid")] == [True, True, False]
+    assert [what for *_, what, _ in told(base)].count("token_removed") == 2
+
+
 # --- keys ------------------------------------------------------------------------------------------------------------
 
 

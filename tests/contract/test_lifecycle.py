@@ -240,6 +240,7 @@ def test_each_row_of_the_table_is_what_its_verb_does(base: Base, state: State, c
     base.check_loads()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("state", "cause"), [case for case in CASES if case[1] not in EXPECTED[case[0]]])
 def test_each_pair_that_the_table_lacks_changes_nothing(base: Base, state: State, cause: Cause) -> None:
     run_id = bring(base, state, started=False)

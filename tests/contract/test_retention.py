@@ -7,9 +7,10 @@ from contextlib import closing
 import pytest
 
 from tests.contract.base import NOW, W1, Base
-from zsched.model.types import JobId, JobSpec, RunStatus, Stream
+from zsched.model.limits import FIRES_KEPT
+from zsched.model.types import JobId, JobSpec, Outcome, Reason, RunId, RunStatus, Stream
 from zsched.store.check import check
-from zsched.store.contract import JobFilter, Old, Step
+from zsched.store.contract import FireStep, JobFilter, Old, Step
 
 SUCCESS, FAILED, CANCELLED = RunStatus.SUCCESS, RunStatus.FAILED, RunStatus.CANCELLED
 LATER = NOW + 1_000_000
@@ -53,8 +54,10 @@ def purge(base: Base, status: RunStatus = SUCCESS, ended_ms: int = LATER, after:
     return step
 
 
-def purge_events(base: Base, before_ms: int = LATER, after: int = 0, count: int = 100) -> Step:
-    step = base.store.retention.purge_events(before_ms, after, count)
+def purge_events(
+    base: Base, before_ms: int = LATER, after: int = 0, count: int = 100, purged_ms: int | None = None
+) -> Step:
+    step = base.store.retention.purge_events(before_ms, purged_ms, after, count)
     base.turn(LATER)
     return step
 
@@ -170,6 +173,110 @@ def test_young_events_stay(base: Base) -> None:
     ended(base)
     purge(base)
     assert purge_events(base, before_ms=NOW) == Step(0, None)
+    agree(base)
+
+
+def fired(base: Base, job: JobId, status: RunStatus, now_ms: int, *, lost: int = 0) -> RunId:
+    """A fire that has ended, after some losses of its worker; returns its first run."""
+    store = base.store
+    first = store.fire(job, now_ms + 60_000, "schedule", now_ms)
+    for _ in range(lost):
+        (claimed,) = base.claim(now_ms=now_ms)
+        store.fail_lost(claimed.run_id, "gone", crash=False, together=0, due_ms=None, now_ms=now_ms)
+    (claimed,) = base.claim(now_ms=now_ms)
+    outcome = Outcome(
+        run_id=claimed.run_id,
+        status=status,
+        reason=Reason.EXIT,
+        exit_code=int(status is FAILED),
+        started_ms=now_ms,
+        finished_ms=now_ms,
+        stdout=Stream(head=b"x", total=1),
+    )
+    assert store.finish(outcome, W1, now_ms) == "stored"
+    base.turn(now_ms)
+    return first
+
+
+def purge_fires(base: Base, ended_ms: int, count: int = 100) -> list[FireStep]:
+    """The steps of a round."""
+    steps: list[FireStep] = []
+    after: tuple[JobId, RunId] | None = (JobId(1), RunId(0))
+    old = [Old(SUCCESS, ended_ms), Old(FAILED, ended_ms - 1_000)]
+    while after is not None:
+        step = base.store.retention.purge_fires(old, after, count, LATER)
+        base.turn(LATER)
+        steps.append(step)
+        after = step.reached
+    return steps
+
+
+def runs_of(base: Base, job: JobId) -> list[int]:
+    return [run for (run,) in base.rows(f"SELECT run_id FROM runs WHERE job_id = {job} ORDER BY run_id")]
+
+
+def test_the_last_fires_of_a_recurring_job_stay_however_old(base: Base) -> None:
+    base.register()
+    job, other = base.recurring(NOW), base.recurring(NOW)
+    base.turn()
+    fires = [fired(base, job, SUCCESS, NOW + number, lost=number % 2) for number in range(FIRES_KEPT + 5)]
+    fired(base, other, SUCCESS, NOW)
+    before = runs_of(base, job)
+    (step,) = purge_fires(base, LATER)
+    assert step == FireStep(5, None)
+    # With the runs that follow a lost one.
+    assert runs_of(base, job) == [run for run in before if run >= fires[5]]
+    assert len(runs_of(base, other)) == 1
+    agree(base)
+    with closing(base.open_door()) as reader:
+        assert reader.totals()[SUCCESS] == FIRES_KEPT + 1
+    assert purge_events(base).removed > 0
+    agree(base)
+    assert base.rows("SELECT detail FROM events WHERE became = 'purged'") == [(f"5 fires of the recurring jobs {job}",)]
+    assert purge_fires(base, LATER) == [FireStep(0, None)]
+    # It goes on firing, and the oldest of the last ones may be removed then.
+    fired(base, job, SUCCESS, LATER)
+    assert purge_fires(base, LATER) == [FireStep(1, None)]
+    agree(base)
+
+
+def test_fires_are_removed_by_their_status_and_age(base: Base) -> None:
+    base.register()
+    job = base.recurring(NOW)
+    base.turn()
+    for number in range(8):
+        fired(base, job, FAILED if number % 2 else SUCCESS, NOW + 1_000 * number)
+    for number in range(FIRES_KEPT):
+        fired(base, job, SUCCESS, NOW + 10_000 + number)
+    # Those that succeeded before 5 s, and those that failed before 4 s.
+    assert sum(step.removed for step in purge_fires(base, NOW + 5_000)) == 3 + 2
+    agree(base)
+    assert sum(step.removed for step in purge_fires(base, LATER)) == 3
+    agree(base)
+
+
+def test_fires_are_removed_in_steps(base: Base) -> None:
+    base.register()
+    jobs = [base.recurring(NOW) for _ in range(3)]
+    base.turn()
+    for job in jobs:
+        for number in range(FIRES_KEPT + 4):
+            fired(base, job, SUCCESS, NOW + number)
+    steps = purge_fires(base, LATER, count=3)
+    assert sum(step.removed for step in steps) == 12
+    assert max(step.removed for step in steps) == 3
+    assert purge_fires(base, LATER) == [FireStep(0, None)]
+    agree(base)
+
+
+def test_old_events_of_removals_are_removed(base: Base) -> None:
+    base.register()
+    ended(base)
+    purge(base)
+    purge_events(base, LATER + 1, purged_ms=LATER)
+    assert base.rows("SELECT count(*) FROM events WHERE became = 'purged'") == [(1,)]
+    purge_events(base, LATER + 1, purged_ms=LATER + 1)
+    assert base.rows("SELECT count(*) FROM events WHERE became = 'purged'") == [(0,)]
     agree(base)
 
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Literal
 
+from zsched.model.limits import JUMP_MS
+
 # /proc/uptime has steps of 10 ms, and two of them are compared.
 STEP_MS: Final = 20
 # An order that was under way when its run ended may start a process for so long: it waits a second at most.
@@ -41,6 +43,7 @@ class Count(StrEnum):
     PHANTOM = "phantom"
     ORPHAN = "orphans"
     ZOMBIE = "zombies"
+    START_EARLY = "early starts"
     FIRE_EARLY = "early fires"
     FIRE_LATE = "late fires"
     FIRE_MISSED = "missed fires"
@@ -110,7 +113,8 @@ def lives(lines: Iterable[str]) -> list[Life]:
 @dataclass(frozen=True, slots=True)
 class Job:
     """`stops`: its runs end when their worker is cut off. `fails`: its script does not always end with 0. `once`: it
-    is not started again when its worker is lost. `tried_again`: so often that it has a success in the end.
+    is not started again when its worker is lost. `tried_again`: so often that it has a success in the end. `delay_ms`:
+    it starts no earlier after its submit.
     """
 
     id: int
@@ -121,6 +125,7 @@ class Job:
     once: bool = False
     tried_again: bool = False
     recurring: bool = False
+    delay_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +218,7 @@ def check(history: History) -> Verdict:
     case.transitions()
     case.observations()
     case.cancels()
+    case.delays()
     case.liveness()
     case.fires()
     wrong = case.wrong
@@ -377,6 +383,20 @@ class _Case:
             if ended and runs[-1].id > ended[0]:
                 self.wrong[Count.RESURRECTED].append(
                     f"job {job.id} was cancelled, and run {runs[-1].id} followed run {ended[0]}"
+                )
+
+    def delays(self) -> None:
+        """A job with a delay starts no earlier after its submit."""
+        begun = {submit.name: submit.invoked_ms for submit in reversed(self.history.submits)}
+        for life in self.history.lives:
+            job = self.jobs.get(life.job)
+            if job is None or not job.delay_ms or job.name not in begun:
+                continue
+            waited_ms = life.started_ms - begun[job.name]
+            # A jump of the clock that is shorter than JUMP_MS is not noticed.
+            if waited_ms < job.delay_ms - JUMP_MS - STEP_MS:
+                self.wrong[Count.START_EARLY].append(
+                    f"run {life.run} of job {job.id} started {waited_ms} ms after its submit, not {job.delay_ms} ms"
                 )
 
     def liveness(self) -> None:

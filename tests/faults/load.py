@@ -52,6 +52,11 @@ LONG_STOP: Final = 0.4
 POISON_EACH: Final = 400
 # One that fails every other time is tried so often: that all fail is as good as never.
 COINS: Final = 30
+# The share of jobs with each further field. A job may have several.
+SHARES: Final = {"argv": 0.2, "cwd": 0.1, "stdin": 0.1, "delay": 0.05, "deadline": 0.05, "signal": 0.1, "tags": 0.1}
+DELAY_MS: Final = 3_000
+# A job whose input is missing fails, which its script does not do otherwise.
+READS: Final = 'read -r line; [ "$line" = {name} ] || exit 9; '
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,7 @@ class Made:
     once: bool = False
     tried_again: bool = False
     recurring: bool = False
+    delay_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +113,8 @@ class Load:
         self._route = route
         self._witness = witness
         self._chance = random.Random(f"load {seed}")
+        # The further fields of jobs: apart, so that a seed's other decisions stay.
+        self._draw = random.Random(f"fields {seed}")
         self._rate = rate
         self._long = int(timeout_s * 40)
         self._poison = poison
@@ -182,10 +190,31 @@ class Load:
             fields["priority"] = chance.choice((-5, 5))
         if "limits" in FIELDS and kind == "short" and chance.random() < 0.1:
             fields["limits"] = {"db": 10}
+        self._extend(fields, made)
         key = f"key-{name}" if chance.random() < 0.3 else None
         cancelled = chance.random() < (0.03 if kind == "short" else 0.2)
         cancel_after_s = chance.uniform(0, CANCEL_WITHIN_S) if cancelled else None
         return Call(name, key, json.dumps(fields), 0, cancel_after_s)
+
+    def _extend(self, fields: dict[str, Any], made: Made) -> None:
+        """Give a job some further fields."""
+        drawn = {name for name, share in SHARES.items() if self._draw.random() < share and name in FIELDS}
+        if "stdin" in drawn:
+            fields["stdin"] = f"{fields['name']}\n"
+            fields["command"] = READS.format(name=fields["name"]) + fields["command"]
+        if "argv" in drawn:
+            fields["argv"] = ["/bin/sh", "-c", "--", fields.pop("command")]
+        if "cwd" in drawn:
+            fields["cwd"] = "/tmp"
+        if "delay" in drawn:
+            fields["delay"], made.delay_ms = f"{DELAY_MS}ms", DELAY_MS
+        if "deadline" in drawn:
+            fields["deadline"] = f"{DELAY_MS + self._draw.randint(1_000, 20_000)}ms"
+        if "signal" in drawn:
+            # Nothing happens to a job that is not stopped. It comes half a second after the start.
+            fields["timeout"], fields["signal"] = "10m", "CONT@599500ms"
+        if "tags" in drawn:
+            fields["tags"] = ["nightly", f"name={fields['name']}"]
 
     def _script(self, kind: str) -> str:
         # Some live for longer than it takes to give their worker up.

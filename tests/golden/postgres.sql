@@ -9,6 +9,9 @@ INSERT INTO runs (run_id, job_id, attempt, demand_id, priority, status, created_
 INSERT INTO runs (run_id, job_id, attempt, demand_id, priority, status, created_ms, blocked, due_ms, expires_ms)
     SELECT given.c1, given.c2, 1, given.c3, given.c4, 'pending', given.c5, given.c6, given.c7, given.c8 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[]) AS given (c1, c2, c3, c4, c5, c6, c7, c8);
 
+-- ADD_FIRST_RUN
+INSERT INTO fires (fired_id, first_run) SELECT given.c1, given.c2 FROM unnest($1::bigint[], $2::bigint[]) AS given (c1, c2);
+
 -- ADD_INPUT
 INSERT INTO inputs (job_id, content) SELECT given.c1, given.c2 FROM unnest($1::bigint[], $2::text[]) AS given (c1, c2);
 
@@ -242,6 +245,9 @@ UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE '
 
 -- RUNNING_OF_JOB
 SELECT run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id FROM runs WHERE job_id = $1 AND status || '' = 'running' ORDER BY run_id;
+
+-- RUNS_THERE
+SELECT run_id FROM runs WHERE run_id = ANY ($1::bigint[]);
 
 -- START
 UPDATE runs SET started_ms = coalesce(started_ms, $1)

@@ -35,6 +35,7 @@ MANY = (
         "ADD_RUN",
         "ADD_HELD_RUN",
         "ADD_FIRE",
+        "ADD_FIRST_RUN",
         "ADD_OUTPUT",
         "ADD_EVENT",
     ),

@@ -436,6 +436,9 @@ UPDATE workers SET last_seen_ms = ? WHERE worker_id = ? AND last_seen_ms <> ?;
 -- LEAVE
 UPDATE workers SET leaving_ms = ? WHERE worker_id = ? AND leaving_ms IS NULL RETURNING status;
 
+-- DELETE_WORKER
+DELETE FROM workers WHERE worker_id = ? AND status = 'inactive' RETURNING worker_id;
+
 -- RETIRE
 UPDATE workers SET status = 'inactive' WHERE worker_id = ? AND status = 'active';
 
@@ -464,11 +467,12 @@ SELECT token_id, name, digest, scopes, note, created_ms, created_by, expires_ms,
 SELECT token_id, name, digest, scopes, note, created_ms, created_by, expires_ms, revoked_ms, last_used_ms, run_as, pending_max, schedules_max, workers, slots_max, ending_by IS NOT NULL FROM tokens WHERE name = ?;
 
 -- TOKENS
-SELECT token_id, name, digest, scopes, note, created_ms, created_by, expires_ms, revoked_ms, last_used_ms, run_as, pending_max, schedules_max, workers, slots_max, ending_by IS NOT NULL FROM tokens ORDER BY created_ms, token_id;
+SELECT token_id, name, digest, scopes, note, created_ms, created_by, expires_ms, revoked_ms, last_used_ms, run_as, pending_max, schedules_max, workers, slots_max, ending_by IS NOT NULL FROM tokens WHERE (revoked_ms IS NULL OR revoked_ms > ?) AND (expires_ms IS NULL OR expires_ms > ?) ORDER BY created_ms, token_id;
 
 -- TOKENS_AFTER
 SELECT token_id, name, digest, scopes, note, created_ms, created_by, expires_ms, revoked_ms, last_used_ms, run_as, pending_max, schedules_max, workers, slots_max, ending_by IS NOT NULL FROM tokens
-    WHERE (created_ms, token_id) > (SELECT created_ms, token_id FROM tokens WHERE token_id = ?)
+    WHERE (revoked_ms IS NULL OR revoked_ms > ?) AND (expires_ms IS NULL OR expires_ms > ?)
+        AND (created_ms, token_id) > (SELECT created_ms, token_id FROM tokens WHERE token_id = ?)
     ORDER BY created_ms, token_id;
 
 -- ADD_TOKEN
@@ -500,11 +504,11 @@ SELECT worker_id, public_key, origin, created_ms, created_by, revoked_ms, slots_
 SELECT worker_id, public_key, origin, created_ms, created_by, revoked_ms, slots_max FROM keys WHERE worker_id = ? AND revoked_ms IS NULL;
 
 -- KEYS
-SELECT worker_id, public_key, origin, created_ms, created_by, revoked_ms, slots_max FROM keys ORDER BY worker_id, created_ms, public_key;
+SELECT worker_id, public_key, origin, created_ms, created_by, revoked_ms, slots_max FROM keys WHERE revoked_ms IS NULL OR revoked_ms > ? ORDER BY worker_id, created_ms, public_key;
 
 -- KEYS_AFTER
 SELECT worker_id, public_key, origin, created_ms, created_by, revoked_ms, slots_max FROM keys
-    WHERE (worker_id, created_ms, public_key) >
+    WHERE (revoked_ms IS NULL OR revoked_ms > ?) AND (worker_id, created_ms, public_key) >
         (SELECT worker_id, created_ms, public_key FROM keys WHERE public_key = ?)
     ORDER BY worker_id, created_ms, public_key;
 
@@ -551,8 +555,47 @@ SELECT job_id, created_ms, updated_ms, success, failed, cancelled, tags, schedul
 SELECT count(*) FROM jobs
     WHERE status = ? AND job_id BETWEEN ? AND ? AND created_ms < ? AND updated_ms < ? AND schedule IS NULL;
 
+-- NOTE_PURGED
+UPDATE identity SET purged = 1 WHERE purged = 0;
+
+-- ADD_FIRST_RUN
+INSERT INTO fires (fired_id, first_run) VALUES (?, ?);
+
+-- FIRED
+WITH RECURSIVE fired (job) AS (
+        SELECT (SELECT fired_id FROM fires WHERE fired_id > ? ORDER BY fired_id LIMIT 1)
+        UNION ALL
+        SELECT (SELECT fired_id FROM fires WHERE fired_id > fired.job ORDER BY fired_id LIMIT 1)
+        FROM fired WHERE fired.job IS NOT NULL)
+    SELECT job, (SELECT first_run FROM fires WHERE fired_id = fired.job ORDER BY first_run DESC LIMIT 1 OFFSET ?)
+    FROM fired WHERE job IS NOT NULL LIMIT ?;
+
+-- FIRES
+SELECT f.first_run, l.run_id, l.status, l.finished_ms FROM fires f JOIN runs l ON l.run_id = (
+        SELECT r.run_id FROM runs r WHERE r.job_id = f.fired_id AND r.run_id < (
+            SELECT g.first_run FROM fires g WHERE g.fired_id = f.fired_id AND g.first_run > f.first_run
+            ORDER BY g.first_run LIMIT 1)
+        ORDER BY r.run_id DESC LIMIT 1)
+    WHERE f.fired_id = ? AND f.first_run > ? AND f.first_run < ? ORDER BY f.first_run LIMIT ?;
+
+-- DELETE_RUNS_OF_FIRES
+DELETE FROM runs WHERE job_id = ? AND run_id BETWEEN ? AND ?;
+
+-- DELETE_FIRES
+DELETE FROM fires WHERE fired_id = ? AND first_run BETWEEN ? AND ?;
+
+-- OLD_TOKENS
+SELECT token_id, name FROM tokens WHERE ending_by IS NULL AND (revoked_ms <= ? OR expires_ms <= ?)
+    ORDER BY token_id LIMIT ?;
+
+-- DELETE_TOKEN
+DELETE FROM tokens WHERE token_id = ?;
+
 -- JOBS_THERE
 SELECT job_id FROM jobs WHERE job_id IN (VALUES (?));
+
+-- RUNS_THERE
+SELECT run_id FROM runs WHERE run_id IN (VALUES (?));
 
 -- RUN_BETWEEN
 SELECT run_id FROM runs WHERE run_id BETWEEN ? AND ? LIMIT 1;
@@ -567,7 +610,8 @@ DELETE FROM jobs WHERE job_id IN (VALUES (?));
 DELETE FROM job_tags WHERE tag = ? AND tagged_id = ?;
 
 -- OLD_EVENTS
-SELECT event_id, at_ms, job_id, run_first, run_last FROM events WHERE event_id > ? ORDER BY event_id LIMIT ?;
+SELECT event_id, at_ms, job_id, run_first, run_last, became FROM events
+    WHERE event_id > ? ORDER BY event_id LIMIT ?;
 
 -- DELETE_EVENTS
 DELETE FROM events WHERE event_id IN (VALUES (?));

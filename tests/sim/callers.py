@@ -122,6 +122,8 @@ class Client:
     ) -> None:
         self.asked: dict[str, Asked] = {}
         self.jobs: dict[int, Asked] = {}
+        # Jobs that the scheduler has removed because they ended long ago. The judge fills it.
+        self.removed: Set[int] = frozenset()
         self._requests: list[Request] = []
         self._timeline = timeline
         self._scheduler = scheduler
@@ -539,13 +541,14 @@ class Client:
             self._story.tell("client", "cancel of jobs %s: %s", of_numbers(jobs), _short(answer))
             met = answer.reply.outcomes if isinstance(answer, Done) and isinstance(answer.reply, BulkDone) else {}
             # A restore may have taken some of them back meanwhile.
-            known = self.jobs.keys() & met.get("unknown_job", ())
+            unknown = met.get("unknown_job", Spans())
+            known = (self.jobs.keys() & unknown) - self.removed
             strange = known or met.keys() - {"done", "ending", "finished", "unknown_job"}
             if isinstance(answer, Done) and (strange or sorted(chain(*met.values())) != sorted(jobs)):
                 raise Violation(f"a cancel of the jobs {of_numbers(jobs)} was answered: {_short(answer)}")
             for job_id in self.jobs.keys() & set(jobs):
                 one = self.jobs[job_id]
-                finished = job_id in met.get("finished", Spans())
+                finished = job_id in met.get("finished", Spans()) or job_id in unknown
                 one.cancel_acked = isinstance(answer, Done) and not finished
                 one.cancel_late |= finished
                 one.cancel_possible |= not isinstance(answer, Undone | Refused) and not finished

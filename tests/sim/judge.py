@@ -23,6 +23,7 @@ from tests.sim.machine import Machine, SimAgent
 from tests.sim.outages import Outages
 from tests.sim.overseer import Overseer
 from tests.sim.pollers import SimPoller
+from tests.sim.removals import Removals
 from tests.sim.retries import Retries
 from tests.sim.scheduler import FaultyEngine, Scheduler
 from tests.sim.story import Story
@@ -229,6 +230,8 @@ class Judge:
         self.times = Times(timeline, scheduler, client.asked)
         self.turns = Turns(scheduler, witness, machines, pollers)
         self.retries = Retries(timeline, scheduler, client.asked)
+        self.removals = Removals(scheduler, lambda run: self._made[run], self._recurs)
+        client.removed = self.removals.jobs
         # Who was active after the turn before, and the lease of each run that was handed out with one.
         self._active: frozenset[str] = frozenset()
         self._lease_ms: dict[int, int] = {}
@@ -242,12 +245,14 @@ class Judge:
     def picture(self) -> dict[str, Any]:
         """What the judge knows of the store, to go back to when the store does."""
         self.after_turn()
-        return {name: copy.deepcopy(getattr(self, name)) for name in _PICTURE}
+        known = {name: copy.deepcopy(getattr(self, name)) for name in _PICTURE}
+        return {**known, "removals": self.removals.picture()}
 
     def on_restored(self, picture: Mapping[str, Any]) -> None:
         """The store is that of an earlier moment again, and its runs are lost."""
-        for name, value in picture.items():
-            setattr(self, name, value)
+        for name in _PICTURE:
+            setattr(self, name, picture[name])
+        self.removals.on_restored(picture["removals"])
         [(self.home,)] = self._scheduler.engine.look("SELECT db FROM identity")
         self._changes = -1
         self._client.forget({job for (job,) in self._scheduler.engine.look("SELECT job_id FROM jobs")})
@@ -456,7 +461,8 @@ class Judge:
         self._changes = changes
         self.checks += 1
         before = self._before = self.rows
-        changed = [Row(*row) for row in self._scheduler.engine.look(RUNS) if before.get(row[0]) != row]
+        found = {row[0]: row for row in self._scheduler.engine.look(RUNS)}
+        changed = [Row(*row) for run, row in found.items() if before.get(run) != row]
         self.rows = before | {row.run: row for row in changed}
         self._open -= {row.run for row in changed if row.final}
         self._open |= {row.run for row in changed if not row.final}
@@ -494,6 +500,7 @@ class Judge:
         self._check_held()
         self._check_usage()
         self._check_tasks(changed)
+        self.removals.check(before, found, changed)
         self._check_counters({row.job for row in changed})
         self._check_loads(before, changed)
         self._check_workers()
@@ -508,7 +515,8 @@ class Judge:
 
     def at_phase_end(self) -> None:
         """Everything once more, over all rows."""
-        self._check_counters({row.job for row in self.rows.values()})
+        self._check_counters({row.job for row in self.rows.values()} - self.removals.jobs)
+        self.removals.check_totals(self.rows.values())
         self._check_told(self.rows.values())
         workers = dict(self._scheduler.engine.look("SELECT worker_id, status FROM workers"))
         if workers != self._told_workers:
@@ -878,7 +886,9 @@ class Judge:
             raise Violation(f"{what}, but its result lies on that worker's disk")
         poller = self._pollers.get(loss.worker)
         busy = poller.job if poller is not None else None
-        if loss.why.startswith("asked") and busy is not None and busy.run == loss.run:
+        # Over REST nobody knows which start of a worker has made a call.
+        outdated = poller is not None and poller.is_asked_for
+        if loss.why.startswith("asked") and busy is not None and busy.run == loss.run and not outdated:
             raise Violation(f"{what}, but it is busy with it")
         if loss.why.startswith("silent"):
             self._check_silence(loss.worker)
@@ -1059,7 +1069,7 @@ class Judge:
         if unasked := names.keys() - self._client.asked.keys():
             raise Violation(f"job {names[unasked.pop()]} exists, though its key belongs to another submit")
         for name, one in self._client.asked.items():
-            if one.acked is not None and names.get(name) != one.acked:
+            if one.acked is not None and names.get(name) != one.acked and one.acked not in self.removals.jobs:
                 raise Violation(f"job {one.acked} was acked, but is {names.get(name)}")
             if one.undone and name in names:
                 raise Violation(f"job {names[name]} exists, though its submit was answered as not done")

@@ -605,6 +605,18 @@ _MUTANTS: Final = (
         "a job does not take its unique key",
         ("JobsWriter._add_parts", "self._engine.sendmany(sql.HOLD_UNIQUE, keys)", "pass"),
     ),
+    # --- retention ---
+    mutant(
+        "jobs that changed lately are removed with the old ones",
+        ("RetentionWriter.purge_jobs", "if row[2] < old.ended_ms and not row[7]", "if not row[7]"),
+    ),
+    mutant("jobs are removed whatever their status", ("sql.ENDED_JOBS", "status = ?", "status >= ?")),
+    mutant("removed jobs stay in the totals", ("RetentionWriter._count", "if tasks:", "if False:")),
+    mutant("a recurring job is removed", without_condition("RetentionWriter.purge_jobs", "not row[7]")),
+    mutant(
+        "failed jobs are kept as long as the others",
+        ("Keep.limits", "FAILED: self.others_ms", "FAILED: self.success_ms"),
+    ),
     # --- retries, and runs that may start once ---
     mutant("any failure is tried again", never("Lives._follow", "not is_retried(read_failures(retry_on), *end)")),
     mutant(

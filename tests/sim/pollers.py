@@ -61,10 +61,17 @@ class SimPoller:
         self._starts = 0
         # It stands still until then.
         self.still_ms = 0
+        # The starts whose calls for a run have no answer yet.
+        self._asking: list[int] = []
 
     @property
     def incarnation(self) -> str:
         return f"{self.name}.{self._starts}"
+
+    @property
+    def is_asked_for(self) -> bool:
+        """Whether a call for a run may still be on its way that an earlier start has made."""
+        return any(start != self._starts for start in self._asking)
 
     def start(self) -> None:
         if self.alive:
@@ -92,6 +99,8 @@ class SimPoller:
         start = self._starts
 
         def here(answer: Answer) -> None:
+            if isinstance(command, Next) and start in self._asking:
+                self._asking.remove(start)
             if self.alive and self._starts == start:
                 gap_ms = max(0, self.still_ms - self._timeline.now_ms)
                 if gap_ms:
@@ -107,6 +116,8 @@ class SimPoller:
                 self._story.tell(self.name, "reports run %s %s%s", command.run_id, command.status, code)
             case _:
                 self._story.note(self.name, "asks %s", command)
+        if isinstance(command, Next):
+            self._asking.append(start)
         self._scheduler.call(self.path, command, here)
 
     def _again(self, action: OnAnswer, answer: Answer) -> None:

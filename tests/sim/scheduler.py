@@ -26,6 +26,7 @@ from zsched.model.limits import LEASE_MARGIN_MS
 from zsched.protocol import Dispatch
 from zsched.scheduler.dispatcher import Dispatcher, Settings
 from zsched.scheduler.dispatcher.commands import Command, RefusedError
+from zsched.scheduler.dispatcher.retention import KEEP_ALL, Keep
 from zsched.scheduler.epoch import begin_epoch
 from zsched.scheduler.inbox import ClosedError, Inbox, StandbyError
 from zsched.scheduler.loop import Loop, Turns
@@ -194,7 +195,8 @@ class Mailbox:
 @dataclass(slots=True)
 class Habits:
     """How this seed's scheduler is set up. `commit_ms` bounds how long a turn takes. `places`: the addresses in the
-    lists of workers. One of them is active at a time, and another one at the next start.
+    lists of workers. One of them is active at a time, and another one at the next start. `keep`: how long ended jobs
+    are kept.
     """
 
     timeout_ms: int
@@ -203,6 +205,7 @@ class Habits:
     frames_queued_max: int
     commit_ms: int = 2
     places: int = 1
+    keep: Keep = KEEP_ALL
 
 
 class Scheduler:
@@ -286,7 +289,14 @@ class Scheduler:
         self.router = Router(self.habits.frames_queued_max, self._on_arrival)
         self.router.before_send = self._before_send
         self.dispatcher = Dispatcher(
-            store, Settings(epoch=epoch, timeout_ms=self.habits.timeout_ms, new_token=self._new_token), now
+            store,
+            Settings(
+                epoch=epoch,
+                timeout_ms=self.habits.timeout_ms,
+                new_token=self._new_token,
+                keep=KEEP_ALL if self.away else self.habits.keep,
+            ),
+            now,
         )
         habits = self.habits
         turns = Turns(self.clock.now, frames_max=habits.turn_frames_max, rows_max=habits.turn_rows_max)

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import apsw
 
+from tests.sim import removals
 from tests.sim.faults import Nemesis
 from tests.sim.jobs import Poison
 from tests.sim.judge import STRAY_MS
@@ -64,6 +65,7 @@ class Simulation(World):
             turn_rows_max=chance.choice((3, 20_000)),
             frames_queued_max=chance.choice((3, 1_000)),
             places=Random(f"places {seed}").choice((1, 1, 2, 3)),
+            keep=removals.habit(Random(f"keep {seed}")),
         )
         told = Story(Timeline(), wanted=story)
         super().__init__(Setting(habits, slowest_ms, _POISONS), chance, Random(f"elsewhere {seed}"), told)

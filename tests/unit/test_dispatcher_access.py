@@ -95,6 +95,21 @@ def running(world: World, peer: Peer) -> int:
 # --- who may have a session ------------------------------------------------------------------------------------------
 
 
+def test_a_new_token_can_not_have_the_name_of_a_removed_one(world: World) -> None:
+    world.store.begin()
+    world.store.retention.purge_tokens(0, 9, world.wall_ms)
+    world.store.commit()
+    new = Token(
+        token_id="1", name="ci", digest=b"", scopes=frozenset({Scope.SUBMIT}), note="", created_ms=0, created_by="ann"
+    )
+    world.ask(AddToken(new, None))
+    world.ask(RevokeToken("1", "ann", False))
+    world.turn(lambda: world.store.retention.purge_tokens(world.wall_ms, 9, world.wall_ms))
+    with pytest.raises(ConflictError) as refused:
+        world.ask(AddToken(new, None))
+    assert refused.value.code == "token_name_taken"
+
+
 def test_a_worker_with_the_key_of_its_name_gets_a_session(world: World) -> None:
     w1 = worker(world).join()
     run_id = running(world, w1)

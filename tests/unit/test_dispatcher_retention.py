@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.unit.world import World
-from zsched.model.limits import PURGE_INTERVAL_MS, PURGE_JOBS_MAX, PURGE_PAUSE_MS
+from zsched.model.limits import PURGE_EVENTS_INTERVAL_MS, PURGE_INTERVAL_MS, PURGE_JOBS_MAX, PURGE_PAUSE_MS
 from zsched.model.types import JobId, JobSpec, RunStatus
 from zsched.scheduler.dispatcher import Dispatcher, Settings
 from zsched.scheduler.dispatcher.retention import Keep, Purge
@@ -62,7 +62,7 @@ def test_old_jobs_are_removed_and_young_ones_stay(world: World) -> None:
     rounds(world, 10)
     assert jobs(world) == 3
     cancelled(world, 1)
-    world.jump(2 * PURGE_INTERVAL_MS)
+    world.jump(PURGE_EVENTS_INTERVAL_MS)
     rounds(world, 10)
     assert jobs(world) == 1
     assert world.engine.execute("SELECT count(*) FROM events WHERE became = 'cancelled'")[0][0] == 1
@@ -105,6 +105,21 @@ def test_a_step_that_was_undone_is_done_again(world: World) -> None:
     assert jobs(world) == 1
     rounds(world, 10)
     assert jobs(world) == 0
+
+
+def test_events_and_fires_have_their_turn_more_rarely(world: World) -> None:
+    def events() -> int:
+        return int(world.engine.execute("SELECT count(*) FROM events WHERE became = 'cancelled'")[0][0])
+
+    keep(world, 1, 1)
+    rounds(world, 10)
+    cancelled(world, 1)
+    world.jump(2 * PURGE_INTERVAL_MS)
+    rounds(world, 10)
+    assert (jobs(world), events()) == (0, 1)
+    world.jump(PURGE_EVENTS_INTERVAL_MS)
+    rounds(world, 10)
+    assert events() == 0
 
 
 def test_without_limits_nothing_is_done(world: World) -> None:

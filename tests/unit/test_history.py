@@ -235,6 +235,11 @@ def zombie(history: History) -> None:
     history.zombies.append(Process(1, "sh"))
 
 
+def started_before_its_delay(history: History) -> None:
+    # It was submitted at 9 s, and started at 21 s.
+    history.jobs[2] = replace(history.jobs[2], delay_ms=14_000)
+
+
 def early(history: History) -> None:
     history.fires[0] = Fire(4, MINUTE_MS, MINUTE_MS - 1)
 
@@ -291,6 +296,7 @@ BAD: list[tuple[Callable[[History], None], Count]] = [
     (started_twice, Count.PHANTOM),
     (orphan, Count.ORPHAN),
     (zombie, Count.ZOMBIE),
+    (started_before_its_delay, Count.START_EARLY),
     (early, Count.FIRE_EARLY),
     (late, Count.FIRE_LATE),
     (missed, Count.FIRE_MISSED),

@@ -59,6 +59,7 @@ def test_only_statements_from_the_table_give_runs_a_status() -> None:
     assert GIVES_STATUS.search(sources.SQL.read_text("utf-8"))
 
 
+@pytest.mark.slow
 def test_each_such_statement_is_executed_by_the_one_funnel() -> None:
     used: set[str] = set()
     for name, function in functions():

@@ -333,6 +333,7 @@ STEPS = (
 
 
 # take_over twice, set_mark three times, and write_private for each key.
+@pytest.mark.slow
 @pytest.mark.parametrize("step", range(2 * (2 + 3 + 1 + 1 + len(backup.KEYS))))
 def test_interrupted_move_leaves_one_database_and_goes_on(places: tuple[Place, Place], step: int) -> None:
     source, target = places

@@ -44,7 +44,7 @@ TAKEN = {
     "/workers/register": {"POST"},
     "/workers/heartbeat": {"POST"},
     "/workers/enrol": {"POST"},
-    "/workers/{worker}": {"GET", "HEAD"},
+    "/workers/{worker}": {"GET", "HEAD", "DELETE"},
     "/workers/{worker}/next": {"GET"},
     "/healthz": {"GET", "HEAD"},
     "/readyz": {"GET", "HEAD"},

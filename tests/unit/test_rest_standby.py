@@ -41,7 +41,7 @@ WRITES = {
     *("POST /jobs/{job}/hold", "POST /jobs/{job}/release", "POST /jobs/{job}/rerun"),
     *("PATCH /queues/{queue}", "POST /queues/{queue}/pause", "POST /queues/{queue}/resume"),
     *("POST /foreign/{worker}/keep", "POST /foreign/{worker}/discard"),
-    *("POST /tokens", "DELETE /tokens/{token}", "DELETE /access/{worker}"),
+    *("POST /tokens", "DELETE /tokens/{token}", "DELETE /access/{worker}", "DELETE /workers/{worker}"),
 }
 
 

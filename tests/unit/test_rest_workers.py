@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from zsched.api.gate import LOCAL_ADDRESS, Trust
 from zsched.model.access import Scope
 from zsched.model.limits import KIB, MIB, OUTPUT_BYTES_MAX
 from zsched.security.keys import new_pair
+from zsched.store.check import check
+from zsched.store.sqlite.engine import SqliteEngine
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 NOT_A_NAME = "1 to 128 letters, digits and . _ @ : - (a letter or digit first)"
@@ -59,6 +62,30 @@ def test_the_list_of_workers_is_a_bare_array(rest: Rest) -> None:
     assert [worker["worker_id"] for worker in listed] == ["w1", "w2"]
     assert rest.get("/workers/w1").json == listed[0]
     problem(rest.get("/workers/w3"), 404, "unknown_worker", "Worker not found")
+
+
+def test_a_worker_that_is_gone_can_be_removed(hasty: Rest) -> None:
+    hasty.register("w1")
+    hasty.register("w2")
+    sentence = "Worker w1 is active: stop it first"
+    problem(hasty.call("DELETE", "/workers/w1"), 409, "worker_active", sentence)
+    until(lambda: hasty.get("/workers/w1").json["status"] == "inactive")
+    removed = hasty.call("DELETE", "/workers/w1")
+    assert (removed.status_code, removed.json["worker_id"], removed.json["status"]) == (200, "w1", "inactive")
+    assert [worker["worker_id"] for worker in hasty.get("/workers").json] == ["w2"]
+    problem(hasty.call("DELETE", "/workers/w1"), 404, "unknown_worker", "Worker not found")
+    (event,) = hasty.get("/events?kind=worker_removed").json
+    assert (event["worker_id"], event["was"]) == ("w1", "inactive")
+    # It comes back as a new one.
+    assert hasty.register("w1").status_code in (200, 201)
+    with closing(SqliteEngine(hasty.path, read_only=True)) as engine:
+        assert check(engine).sentences == []
+
+
+def test_a_worker_with_foreign_results_can_not_be_removed(rest: Rest) -> None:
+    rest.connect("z1", (protocol.Foreign("1" * 32, (7, 8), results=1, finished=(5,)),))
+    sentence = "Worker z1 holds runs or results of another database: run `zsched foreign discard z1` first"
+    problem(rest.call("DELETE", "/workers/z1"), 409, "foreign_runs", sentence)
 
 
 def test_a_heartbeat_is_answered_ok(rest: Rest) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import falcon
 
 from zsched.api import views
@@ -10,7 +12,7 @@ from zsched.api.context import Context, actor, answer, parameters
 from zsched.api.pages import address, answer_page
 from zsched.api.problem import invalid
 from zsched.model.access import Scope, Token
-from zsched.model.limits import TOKEN_LIFE_MS_DEFAULT, TOKEN_LIFE_MS_MAX
+from zsched.model.limits import ACCESS_SHOWN_MS, TOKEN_LIFE_MS_DEFAULT, TOKEN_LIFE_MS_MAX
 from zsched.model.types import WorkerId
 from zsched.model.units import format_duration_ms, parse_duration_ms
 from zsched.scheduler.dispatcher.commands import AddToken, RevokeKey, RevokeToken
@@ -26,7 +28,8 @@ class Tokens:
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         given = parameters(req, "after")
-        page = self._context.pages.fill(self._context.reader.tokens(given.get("after", "")), views.token)
+        found = self._context.reader.tokens(given.get("after", ""), valid_ms=_shown_ms())
+        page = self._context.pages.fill(found, views.token)
         answer_page(resp, page, address("/tokens", {}, after=page.last.token_id) if page.last is not None else "")
 
     on_head = on_get
@@ -82,7 +85,8 @@ class Keys:
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         given = parameters(req, "after")
-        page = self._context.pages.fill(self._context.reader.worker_keys(given.get("after", "")), views.key)
+        found = self._context.reader.worker_keys(given.get("after", ""), valid_ms=_shown_ms())
+        page = self._context.pages.fill(found, views.key)
         answer_page(resp, page, address("/access", {}, after=page.last.public_key) if page.last is not None else "")
 
     on_head = on_get
@@ -98,6 +102,11 @@ class KeyItem:
         parameters(req)
         revoked = self._context.inbox.call(RevokeKey(WorkerId(worker), actor(req)))
         answer(resp, views.key(revoked))
+
+
+def _shown_ms() -> int:
+    """Lists show what was valid after this time."""
+    return time.time_ns() // 1_000_000 - ACCESS_SHOWN_MS
 
 
 def _life_ms(text: str | None) -> int | None:

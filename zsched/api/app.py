@@ -61,7 +61,7 @@ ROUTES: Final[tuple[tuple[str, Callable[[Context], object], Mapping[str, Scopes]
     ("/workers/register", workers.Register, {"POST": WORKER}),
     ("/workers/heartbeat", workers.Heartbeat, {"POST": WORKER}),
     ("/workers/enrol", workers.Enrol, {"POST": WORKER}),
-    ("/workers/{worker}", workers.WorkerItem, {"GET": READ}),
+    ("/workers/{worker}", workers.WorkerItem, {"GET": READ, "DELETE": (Scope.OPERATE,)}),
     ("/workers/{worker}/next", workers.NextRun, {"GET": WORKER}),
     ("/queues", queues.Queues, {"GET": READ}),
     ("/queues/{queue}", queues.QueueItem, {"PATCH": (Scope.OPERATE,)}),

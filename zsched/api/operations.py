@@ -209,6 +209,13 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         conflicts="The name or the key is another's, the key was revoked, or it can't replace the one of this name",
     ),
     "GET /workers/{worker}": Operation("get_worker", "Look at a worker", shapes.WORKER, lacks=_NO_WORKER),
+    "DELETE /workers/{worker}": Operation(
+        "remove_worker",
+        "Remove a worker that is gone",
+        shapes.WORKER,
+        lacks=_NO_WORKER,
+        conflicts="The worker is active, or holds runs or results of another database",
+    ),
     "GET /workers/{worker}/next": Operation(
         "next_run",
         "Get the next run of a worker that polls; the call assigns it",

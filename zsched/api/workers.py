@@ -9,7 +9,7 @@ from msgspec import UNSET
 
 from zsched.api import shapes, views
 from zsched.api.body import EnrolBody, RegisterBody, WorkerBody, read
-from zsched.api.context import Context, answer, bound_slots, caller, parameters, worker_name
+from zsched.api.context import Context, actor, answer, bound_slots, caller, parameters, worker_name
 from zsched.api.gate import why_foreign
 from zsched.api.pages import address, answer_page
 from zsched.api.problem import Problem, invalid
@@ -20,6 +20,7 @@ from zsched.model.types import WorkerId
 from zsched.model.units import counted
 from zsched.protocol import facts_bytes, too_many_facts
 from zsched.scheduler.dispatcher.commands import Beat, BindKey, Next, RegisterWorker
+from zsched.scheduler.dispatcher.departures import RemoveWorker
 from zsched.security import keys
 
 # Settings of zmq_host that mean every address of this host, or loopback until a worker elsewhere has a key.
@@ -60,6 +61,12 @@ class WorkerItem:
         answer(resp, self._context.view_worker(found, self._context.reader.foreign_of(found.worker_id)))
 
     on_head = on_get
+
+    def on_delete(self, req: falcon.Request, resp: falcon.Response, worker: str) -> None:
+        """Remove a worker that is gone. It may register again."""
+        parameters(req)
+        removed = self._context.inbox.call(RemoveWorker(WorkerId(worker), actor(req)))
+        answer(resp, self._context.view_worker(removed, ()))
 
 
 class Register:

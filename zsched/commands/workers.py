@@ -1,7 +1,10 @@
-"""zsched workers: list the workers.
+"""zsched workers: list the workers, and remove those that are gone.
 
 Usage:
   zsched workers [options]
+  zsched workers remove [--url=URL] <worker>...
+
+`remove` forgets inactive workers. A worker that comes back registers as a new one; `zsched access revoke` keeps it out.
 
 Options:
   -q, --quiet  Print only names.
@@ -9,12 +12,14 @@ Options:
   --url=URL    The scheduler: http://…, https://… or unix:/PATH (ZSCHED_URL).
   -h, --help   Show this.
 
-Exit codes: 0 done; 2 wrong usage; 4 no scheduler answers.
+Exit codes: 0 done; 1 not allowed, or a worker is active; 2 wrong usage; 3 no such worker; 4 no scheduler
+answers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from urllib.parse import quote
 
 from zsched.client.client import Client, View
 from zsched.commands import options, table
@@ -25,6 +30,8 @@ def main(argv: Sequence[str]) -> int:
     """Run the command; returns its exit code."""
     arguments = options.parse(__doc__, argv, mixed=True)
     with Client(options.text(arguments, "--url")) as client:
+        if arguments["remove"]:
+            return remove(client, options.words(arguments, "<worker>"))
         workers = client.workers()
     if arguments["--json"]:
         table.document(workers)
@@ -45,6 +52,14 @@ def main(argv: Sequence[str]) -> int:
                 for row, worker in zip(rows, workers, strict=True)
             ]
         table.show(names, rows)
+    return 0
+
+
+def remove(client: Client, names: Sequence[str]) -> int:
+    """`remove`."""
+    for name in names:
+        client.ask("DELETE", f"/workers/{quote(name, safe='')}")
+        print(f"{name} removed")
     return 0
 
 

@@ -33,9 +33,11 @@ class EventKind(StrEnum):
     TOKEN_ADDED = "token_added"  # noqa: S105  (a word, not a secret)
     TOKEN_REVOKED = "token_revoked"  # noqa: S105
     TOKEN_JOBS_ENDED = "token_jobs_ended"  # noqa: S105
+    TOKEN_REMOVED = "token_removed"  # noqa: S105
     KEY_BOUND = "key_bound"
     KEY_LIMITED = "key_limited"
     KEY_REVOKED = "key_revoked"
+    WORKER_REMOVED = "worker_removed"
     # Runs that a worker holds for another database.
     FOREIGN_FOUND = "foreign_found"
     FOREIGN_GONE = "foreign_gone"

@@ -39,6 +39,9 @@ class AccessWriter:
         shown = token.token_id if name == token.token_id else f"{token.token_id} ({name})"
         self._note(EventKind.TOKEN_ADDED, f"{shown}: {scopes}", token.created_by, token.created_ms)
 
+    def is_name_used(self, name: str) -> bool:
+        return bool(self._execute(sql.FIND_OWNER, (f"token:{name}",)))
+
     def revoke_token(self, token_id: str, actor: str, now_ms: int) -> bool:
         if not self._execute(sql.REVOKE_TOKEN, (now_ms, token_id)):
             return False

@@ -56,7 +56,7 @@ class Findings:
     sentences: list[str] = field(default_factory=list)
     runs: int = 0
     events: int = 0
-    # Whether old jobs were removed.
+    # Whether old jobs or fires were ever removed.
     purged: bool = False
     # What the events say of runs otherwise than they should. It counts only for runs that still exist: the first events
     # of a removed run may be removed already.
@@ -80,6 +80,8 @@ def check(engine: ReadEngine) -> Findings:
     with engine.snapshot():
         for sentence in engine.find_damage():
             findings.add(sentence)
+        if "purged" in engine.columns("identity"):
+            findings.purged = bool(engine.execute("SELECT purged FROM identity")[0][0])
         runs, workers, schedules = _replay(engine, findings)
         last = _check_runs(engine, runs, findings)
         _check_jobs(engine, last, findings)
@@ -104,12 +106,13 @@ def _replay(engine: ReadEngine, findings: Findings) -> tuple[dict[int, Replayed]
     schedules: dict[int, str] = {}
     for event_id, job_id, first, last, worker_id, was, became, reason in _pages(engine, _EVENTS):
         findings.events += 1
-        findings.purged |= became == EventKind.PURGED
         if first is None:
             if job_id is None and worker_id is not None:
                 if workers.get(worker_id) != was:
                     findings.add(f"event {event_id}: worker {worker_id} was {workers.get(worker_id)}, not {was}")
                 workers[worker_id] = became
+                if became == EventKind.WORKER_REMOVED:
+                    del workers[worker_id]
             elif became in _SCHEDULE_STATES:
                 _replay_schedule(event_id, job_id, became, schedules, findings)
             continue

@@ -50,14 +50,20 @@ class JobsWriter(Lives):
         self._add_parts(job_ids, specs)
         held = any(spec.is_held for spec in specs)
         at_once: list[tuple[JobId, int, Row]] = []
+        # The places of fires in that list.
+        fires: list[int] = []
         for job_id, spec, demand_id in zip(job_ids, specs, demands, strict=True):
             if spec.schedule is not None:
                 self._ledger.note(Note(at_ms=now_ms, actor=actor, became=EventKind.SCHEDULED, job_id=job_id))
             if spec.schedule is None or spec.run_now:
+                if spec.schedule is not None:
+                    fires.append(len(at_once))
                 run: Row = (job_id, demand_id, spec.priority, now_ms)
                 at_once.append((job_id, demand_id, (*run, *_holds(spec, now_ms)) if held else run))
         statement = transitions.ADD_HELD_RUN if held else transitions.ADD_RUN
-        self._make(Cause.SUBMIT, statement, at_once, Change(at_ms=now_ms, actor=actor))
+        runs = self._make(Cause.SUBMIT, statement, at_once, Change(at_ms=now_ms, actor=actor))
+        if fires:
+            self._engine.sendmany(sql.ADD_FIRST_RUN, [(at_once[place][0], runs[place]) for place in fires])
         self._hold([job_id for job_id, spec in zip(job_ids, specs, strict=True) if spec.hold], actor, "", now_ms)
         return job_ids
 

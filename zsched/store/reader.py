@@ -205,15 +205,15 @@ class EngineReader:
         stored = self._execute(sql.TOKEN_NAMED, (name,))
         return rows.token(stored[0]) if stored else None
 
-    def tokens(self, after: str = "") -> Generator[Token]:
+    def tokens(self, after: str = "", *, valid_ms: int = 0) -> Generator[Token]:
         if not after:
-            return self._each(rows.token, sql.TOKENS, ())
-        return self._each(rows.token, sql.TOKENS_AFTER, (after,))
+            return self._each(rows.token, sql.TOKENS, (valid_ms, valid_ms))
+        return self._each(rows.token, sql.TOKENS_AFTER, (valid_ms, valid_ms, after))
 
-    def worker_keys(self, after: str = "") -> Generator[WorkerKey]:
+    def worker_keys(self, after: str = "", *, valid_ms: int = 0) -> Generator[WorkerKey]:
         if not after:
-            return self._each(rows.key, sql.KEYS, ())
-        return self._each(rows.key, sql.KEYS_AFTER, (after,))
+            return self._each(rows.key, sql.KEYS, (valid_ms,))
+        return self._each(rows.key, sql.KEYS_AFTER, (valid_ms, after))
 
     def events(self, after: int, limit: int) -> Generator[Event]:
         return self._each(rows.event, sql.EVENTS, (after, limit))

@@ -1,13 +1,16 @@
-"""Removal of old jobs and events. Part of the write side, within its transactions."""
+"""Removal of old jobs, fires and events. Part of the write side, within its transactions."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from zsched.model import spans
 from zsched.model.events import EventKind
-from zsched.model.limits import SPANS_SHOWN_MAX, USAGE_DAYS_MAX
-from zsched.model.types import JobId, RunStatus
+from zsched.model.limits import FIRES_KEPT, PURGE_SCHEDULES_MAX, SPANS_SHOWN_MAX, USAGE_DAYS_MAX
+from zsched.model.types import JobId, RunId, RunStatus
+from zsched.model.units import counted
 from zsched.store import acts, sql, usage
-from zsched.store.contract.retention import Old, Step
+from zsched.store.contract.retention import FireStep, Old, Step
 from zsched.store.engine import Engine, Row
 from zsched.store.ledger import Ledger, Note
 
@@ -23,6 +26,8 @@ class RetentionWriter:
     @property
     def default(self) -> bool:
         return bool(self._engine.execute(sql.RETAINS)[0][0])
+
+    # --- jobs ---
 
     def purge_jobs(self, old: Old, after: JobId, count: int, actor: str, now_ms: int) -> Step:
         found = self._engine.execute(sql.ENDED_JOBS, (old.status, after, count))
@@ -54,28 +59,108 @@ class RetentionWriter:
         engine.execute_list(sql.DELETE_RUNS, ids)
         engine.execute_list(sql.DELETE_JOBS, ids)
         for place, status in ((3, RunStatus.SUCCESS), (4, RunStatus.FAILED), (5, RunStatus.CANCELLED)):
-            if tasks := sum(row[place] for row in jobs):
-                engine.send(sql.ADD_TO_TOTALS, (-tasks, status), rows=1)
-        removed = spans.of_numbers(row[0] for row in jobs).head(SPANS_SHOWN_MAX)
-        detail = f"{len(jobs)} jobs: {removed}" + (f"; {reason}" if reason else "")
-        note = Note(at_ms=now_ms, actor=actor, became=EventKind.PURGED, detail=detail)
-        self._ledger.note(note)
+            self._count(status, sum(row[place] for row in jobs))
+        detail = f"{len(jobs)} jobs: {_shown([row[0] for row in jobs])}"
+        self._note(detail + (f"; {reason}" if reason else ""), actor, now_ms)
+
+    def _count(self, status: RunStatus, tasks: int) -> None:
+        """Tasks with a status were removed."""
+        if tasks:
+            self._engine.send(sql.ADD_TO_TOTALS, (-tasks, status), rows=1)
+
+    def _note(self, detail: str, actor: str, now_ms: int) -> None:
+        self._engine.execute(sql.NOTE_PURGED)
+        self._ledger.note(Note(at_ms=now_ms, actor=actor, became=EventKind.PURGED, detail=detail))
+
+    # --- fires ---
+
+    def purge_fires(self, old: Sequence[Old], after: tuple[JobId, RunId], count: int, now_ms: int) -> FireStep:
+        limits = {limit.status: limit.ended_ms for limit in old}
+        newest_ms = max(limits.values())
+        job, run = after
+        # The job of `after` again, since it may have more fires.
+        found = self._engine.execute(sql.FIRED, (job - 1, FIRES_KEPT - 1, PURGE_SCHEDULES_MAX))
+        reached = None if len(found) < PURGE_SCHEDULES_MAX else (JobId(found[-1][0] + 1), RunId(0))
+        removed: dict[int, int] = {}
+        left = count
+        for job_id, kept in found:
+            if kept is None:
+                continue
+            fires = self._engine.execute(sql.FIRES, (job_id, run if job_id == job else 0, kept, left))
+            left -= len(fires)
+            gone = [fire for fire in fires if fire[2] in limits and fire[3] < limits[fire[2]]]
+            if gone:
+                self._remove_fires(job_id, gone)
+                removed[job_id] = len(gone)
+            if not left:
+                # Fires come one after another, so all that follow a young one are younger.
+                is_young = fires[-1][3] >= newest_ms
+                reached = (JobId(job_id + 1), RunId(0)) if is_young else (JobId(job_id), RunId(fires[-1][0]))
+                break
+        if removed:
+            fires_text = counted(sum(removed.values()), "fire")
+            self._note(f"{fires_text} of the recurring jobs {_shown(removed)}", "retention", now_ms)
+        return FireStep(sum(removed.values()), reached)
+
+    def _remove_fires(self, job_id: int, fires: Sequence[Row]) -> None:
+        """Remove some fires of a job, given as rows of sql.FIRES. The job counts its last fire only."""
+        for first, last, status, _ in fires:
+            self._engine.execute(sql.DELETE_RUNS_OF_FIRES, (job_id, first, last))
+            self._engine.send(sql.DELETE_FIRES, (job_id, first, first), rows=1)
+            self._count(status, 1)
 
     def purge_usage(self, now_ms: int) -> None:
         self._engine.execute(usage.DELETE_USAGE, (now_ms // usage.DAY_MS - USAGE_DAYS_MAX,))
 
-    def purge_events(self, before_ms: int, after: int, count: int) -> Step:
+    # --- events ---
+
+    def purge_events(self, before_ms: int, purged_ms: int | None, after: int, count: int) -> Step:
         found = self._engine.execute(sql.OLD_EVENTS, (after, count))
         looked = [row for row in found if row[1] < before_ms]
-        of_jobs = {row[2] for row in looked if row[2] is not None}
-        there = {job for (job,) in self._engine.execute_list(sql.JOBS_THERE, [(job,) for job in of_jobs])}
-        gone: list[Row] = []
-        for event_id, _, job_id, first, last in looked:
-            if job_id is not None and job_id not in there:
-                gone.append((event_id,))
-            elif job_id is None and first is not None and not self._engine.execute(sql.RUN_BETWEEN, (first, last)):
-                # Runs that were made together.
-                gone.append((event_id,))
+        gone: list[Row] = [(event_id,) for event_id in self._of_removed(looked)]
+        if purged_ms is not None:
+            gone += [(row[0],) for row in looked if row[5] == EventKind.PURGED and row[1] < purged_ms]
         if gone:
             self._engine.execute_list(sql.DELETE_EVENTS, gone)
         return Step(len(gone), looked[-1][0] if len(looked) == count else None)
+
+    def _of_removed(self, events: Sequence[Row]) -> list[int]:
+        """The numbers of those events, given as rows of sql.OLD_EVENTS, that are about removed jobs and runs alone."""
+        engine = self._engine
+        runs = {first for _, _, _, first, last, _ in events if first is not None and first == last}
+        jobs = {job for _, _, job, first, last, _ in events if job is not None and (first is None or first != last)}
+        runs_there = {run for (run,) in engine.execute_list(sql.RUNS_THERE, [(run,) for run in sorted(runs)])}
+        jobs_there = {job for (job,) in engine.execute_list(sql.JOBS_THERE, [(job,) for job in sorted(jobs)])}
+        gone = []
+        for event_id, _, job, first, last, _ in events:
+            if first is not None and first == last:
+                there = first in runs_there
+            elif job is not None:
+                there = job in jobs_there
+            elif first is not None:
+                # Runs that were made together.
+                there = bool(engine.execute(sql.RUN_BETWEEN, (first, last)))
+            else:
+                there = True
+            if not there:
+                gone.append(event_id)
+        return gone
+
+    # --- tokens ---
+
+    def purge_tokens(self, valid_ms: int, count: int, now_ms: int) -> int:
+        old = self._engine.execute(sql.OLD_TOKENS, (valid_ms, valid_ms, count))
+        for token_id, name in old:
+            # A new token of that name would own the jobs of this one.
+            if not self._engine.execute(sql.FIND_OWNER, (f"token:{name}",)):
+                owner_id = self._engine.take_ids("owners", 1)
+                self._engine.send(sql.ADD_OWNER, (owner_id, f"token:{name}"), rows=1)
+            self._engine.send(sql.DELETE_TOKEN, (token_id,), rows=1)
+            detail = token_id if name == token_id else f"{token_id} ({name})"
+            note = Note(at_ms=now_ms, actor="retention", became=EventKind.TOKEN_REMOVED, detail=detail)
+            self._ledger.note(note)
+        return len(old)
+
+
+def _shown(jobs: Sequence[int] | dict[int, int]) -> spans.Spans:
+    return spans.of_numbers(jobs).head(SPANS_SHOWN_MAX)

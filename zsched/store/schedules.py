@@ -56,7 +56,9 @@ class SchedulesWriter(Lives):
         demand_id, priority = self._execute(sql.START_FIRE, (next_fire_ms, now_ms, job_id))[0]
         blocked = Blocked.LIMITED if self._demand(DemandId(demand_id)).limits else 0
         new = (job_id, demand_id, (job_id, demand_id, priority, now_ms, blocked))
-        return self._make(Cause.FIRE, transitions.ADD_FIRE, [new], Change(at_ms=now_ms, actor=actor))[0]
+        (run_id,) = self._make(Cause.FIRE, transitions.ADD_FIRE, [new], Change(at_ms=now_ms, actor=actor))
+        self._engine.send(sql.ADD_FIRST_RUN, (job_id, run_id), rows=1)
+        return run_id
 
     def skip_fire(self, job_id: JobId, next_fire_ms: int | None, actor: str, detail: str, now_ms: int) -> None:
         self._execute(sql.SET_NEXT_FIRE, (next_fire_ms, job_id))

@@ -305,6 +305,7 @@ WORKER_STATUS: Final = "SELECT status FROM workers WHERE worker_id = ?"
 SEEN: Final = "UPDATE workers SET last_seen_ms = ?, status = 'active' WHERE worker_id = ?"
 NOTE_SEEN: Final = "UPDATE workers SET last_seen_ms = ? WHERE worker_id = ? AND last_seen_ms <> ?"
 LEAVE: Final = "UPDATE workers SET leaving_ms = ? WHERE worker_id = ? AND leaving_ms IS NULL RETURNING status"
+DELETE_WORKER: Final = "DELETE FROM workers WHERE worker_id = ? AND status = 'inactive' RETURNING worker_id"
 RETIRE: Final = "UPDATE workers SET status = 'inactive' WHERE worker_id = ? AND status = 'active'"
 
 EVENT_COLUMNS: Final = columns(Event)
@@ -319,10 +320,12 @@ JOBS_OF_EVENTS: Final = "SELECT event_id, job_id FROM events WHERE event_id > ? 
 _TOKEN: Final = columns(Token, ending="ending_by IS NOT NULL")
 TOKEN: Final = f"SELECT {_TOKEN} FROM tokens WHERE token_id = ?"
 TOKEN_NAMED: Final = f"SELECT {_TOKEN} FROM tokens WHERE name = ?"
-TOKENS: Final = f"SELECT {_TOKEN} FROM tokens ORDER BY created_ms, token_id"
+_VALID_AFTER: Final = "(revoked_ms IS NULL OR revoked_ms > ?) AND (expires_ms IS NULL OR expires_ms > ?)"
+TOKENS: Final = f"SELECT {_TOKEN} FROM tokens WHERE {_VALID_AFTER} ORDER BY created_ms, token_id"
 TOKENS_AFTER: Final = f"""
     SELECT {_TOKEN} FROM tokens
-    WHERE (created_ms, token_id) > (SELECT created_ms, token_id FROM tokens WHERE token_id = ?)
+    WHERE {_VALID_AFTER}
+        AND (created_ms, token_id) > (SELECT created_ms, token_id FROM tokens WHERE token_id = ?)
     ORDER BY created_ms, token_id"""
 ADD_TOKEN: Final = insert("tokens", stored_columns(Token))
 USE_TOKEN: Final = "UPDATE tokens SET last_used_ms = ? WHERE token_id = ?"  # noqa: S105
@@ -338,10 +341,11 @@ REVOKE_TOKEN: Final = "UPDATE tokens SET revoked_ms = ? WHERE token_id = ? AND r
 _KEY: Final = columns(WorkerKey)
 KEY: Final = f"SELECT {_KEY} FROM keys WHERE public_key = ?"
 KEY_OF: Final = f"SELECT {_KEY} FROM keys WHERE worker_id = ? AND revoked_ms IS NULL"
-KEYS: Final = f"SELECT {_KEY} FROM keys ORDER BY worker_id, created_ms, public_key"
+KEYS: Final = f"""
+    SELECT {_KEY} FROM keys WHERE revoked_ms IS NULL OR revoked_ms > ? ORDER BY worker_id, created_ms, public_key"""
 KEYS_AFTER: Final = f"""
     SELECT {_KEY} FROM keys
-    WHERE (worker_id, created_ms, public_key) >
+    WHERE (revoked_ms IS NULL OR revoked_ms > ?) AND (worker_id, created_ms, public_key) >
         (SELECT worker_id, created_ms, public_key FROM keys WHERE public_key = ?)
     ORDER BY worker_id, created_ms, public_key"""
 REMOTE_KEY: Final = "SELECT 1 FROM keys WHERE revoked_ms IS NULL AND origin <> 'enrolled' LIMIT 1"
@@ -373,15 +377,44 @@ ENDED_JOBS: Final = """
 COUNT_OLD: Final = """
     SELECT count(*) FROM jobs
     WHERE status = ? AND job_id BETWEEN ? AND ? AND created_ms < ? AND updated_ms < ? AND schedule IS NULL"""
+NOTE_PURGED: Final = "UPDATE identity SET purged = 1 WHERE purged = 0"
+ADD_FIRST_RUN: Final = "INSERT INTO fires (fired_id, first_run) VALUES (?, ?)"
+# Jobs with fires, each with the first run of the oldest fire that is kept; NULL: the job has no more fires than that.
+# Jumps from one job to the next.
+FIRED: Final = """
+    WITH RECURSIVE fired (job) AS (
+        SELECT (SELECT fired_id FROM fires WHERE fired_id > ? ORDER BY fired_id LIMIT 1)
+        UNION ALL
+        SELECT (SELECT fired_id FROM fires WHERE fired_id > fired.job ORDER BY fired_id LIMIT 1)
+        FROM fired WHERE fired.job IS NOT NULL)
+    SELECT job, (SELECT first_run FROM fires WHERE fired_id = fired.job ORDER BY first_run DESC LIMIT 1 OFFSET ?)
+    FROM fired WHERE job IS NOT NULL LIMIT ?"""
+# The fires of a job before one of its runs, oldest first: the first and the last run of each, and how it ended.
+FIRES: Final = """
+    SELECT f.first_run, l.run_id, l.status, l.finished_ms FROM fires f JOIN runs l ON l.run_id = (
+        SELECT r.run_id FROM runs r WHERE r.job_id = f.fired_id AND r.run_id < (
+            SELECT g.first_run FROM fires g WHERE g.fired_id = f.fired_id AND g.first_run > f.first_run
+            ORDER BY g.first_run LIMIT 1)
+        ORDER BY r.run_id DESC LIMIT 1)
+    WHERE f.fired_id = ? AND f.first_run > ? AND f.first_run < ? ORDER BY f.first_run LIMIT ?"""
+DELETE_RUNS_OF_FIRES: Final = "DELETE FROM runs WHERE job_id = ? AND run_id BETWEEN ? AND ?"
+DELETE_FIRES: Final = "DELETE FROM fires WHERE fired_id = ? AND first_run BETWEEN ? AND ?"
+# Tokens that were not valid any more at a time. Not those whose jobs are being ended.
+OLD_TOKENS: Final = """
+    SELECT token_id, name FROM tokens WHERE ending_by IS NULL AND (revoked_ms <= ? OR expires_ms <= ?)
+    ORDER BY token_id LIMIT ?"""
+DELETE_TOKEN: Final = "DELETE FROM tokens WHERE token_id = ?"  # noqa: S105
 # Of a list of ids, those that are still there.
 JOBS_THERE: Final = "SELECT job_id FROM jobs WHERE job_id IN (VALUES (?))"
+RUNS_THERE: Final = "SELECT run_id FROM runs WHERE run_id IN (VALUES (?))"
 RUN_BETWEEN: Final = "SELECT run_id FROM runs WHERE run_id BETWEEN ? AND ? LIMIT 1"
 DELETE_RUNS: Final = "DELETE FROM runs WHERE job_id IN (VALUES (?))"
 DELETE_JOBS: Final = "DELETE FROM jobs WHERE job_id IN (VALUES (?))"
 DELETE_TAG: Final = "DELETE FROM job_tags WHERE tag = ? AND tagged_id = ?"
 # What a look at old events needs of them.
 OLD_EVENTS: Final = """
-    SELECT event_id, at_ms, job_id, run_first, run_last FROM events WHERE event_id > ? ORDER BY event_id LIMIT ?"""
+    SELECT event_id, at_ms, job_id, run_first, run_last, became FROM events
+    WHERE event_id > ? ORDER BY event_id LIMIT ?"""
 DELETE_EVENTS: Final = "DELETE FROM events WHERE event_id IN (VALUES (?))"
 
 # --- idempotent submits ---

@@ -48,6 +48,7 @@ TABLES: Final = (
     Table("queues", ("queue",)),
     Table("runs", ("run_id",)),
     Table("outputs", ("run_id",), paged=True),
+    Table("fires", ("fired_id", "first_run")),
     Table("workers", ("worker_id",)),
     Table("totals", ("status",)),
     Table("events", ("event_id",)),

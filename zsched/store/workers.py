@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from msgspec.structs import replace
 
+from zsched.model.events import EventKind
 from zsched.model.types import Worker, WorkerId, WorkerStatus
 from zsched.store import rows, sql
 from zsched.store.core import Core
@@ -45,6 +46,13 @@ class WorkersWriter(Core):
         # The worker may never come back.
         self._loads.drop(worker_id)
 
+    def remove(self, worker_id: WorkerId, actor: str, now_ms: int) -> bool:
+        if not self._execute(sql.DELETE_WORKER, (worker_id,)):
+            return False
+        self._note(worker_id, INACTIVE, EventKind.WORKER_REMOVED, None, actor, now_ms)
+        self._loads.drop(worker_id)
+        return True
+
     def active_workers(self) -> list[Worker]:
         return [rows.worker(row) for row in self._execute(sql.ACTIVE_WORKERS)]
 
@@ -53,6 +61,12 @@ class WorkersWriter(Core):
         return WorkerStatus(stored[0][0]) if stored else None
 
     def _note(
-        self, worker_id: WorkerId, was: WorkerStatus | None, became: WorkerStatus, reason: str, actor: str, at_ms: int
+        self,
+        worker_id: WorkerId,
+        was: WorkerStatus | None,
+        became: WorkerStatus | EventKind,
+        reason: str | None,
+        actor: str,
+        at_ms: int,
     ) -> None:
         self._ledger.note(Note(at_ms=at_ms, actor=actor, worker_id=worker_id, was=was, became=became, reason=reason))

@@ -40,6 +40,9 @@ JOBS_PER_SUBMIT_MAX = 10_000
 PAGE_ROWS_MAX = 1_000
 PAGE_ROWS_DEFAULT = 100
 
+# How long lists show tokens that have expired, and tokens and keys that were revoked.
+ACCESS_SHOWN_MS = 7 * 86_400_000
+
 # A worker's name as a list is asked for, in characters (model/names.py). More is 400.
 WORKER_CHARS_MAX = 128
 

@@ -52,12 +52,20 @@ AVOIDING_RUNS_MAX = 100
 FORGET_KEYS_MAX = 1_000
 FORGET_INTERVAL_MS = 60_000
 
-# Retention: in one turn it looks at this many ended jobs or old events, or gives some unused space back. While there is
-# more, it does so at the first of these intervals; it begins again at the second.
+# Retention: in one turn it looks at this many ended jobs, fires of a number of recurring jobs, or old events, or gives
+# some unused space back. While there is more, it does so at the first of these intervals, and it begins again at the
+# second. It looks at fires and events at the third, because it reads again those that are kept.
 PURGE_JOBS_MAX = 200
+PURGE_FIRES_MAX = 100
+PURGE_SCHEDULES_MAX = 20
 PURGE_EVENTS_MAX = 1_000
+PURGE_TOKENS_MAX = 100
 PURGE_PAUSE_MS = 50
 PURGE_INTERVAL_MS = 60_000
+PURGE_EVENTS_INTERVAL_MS = 3_600_000
+
+# Last fires of each recurring job that are kept, however old they are.
+FIRES_KEPT = 20
 
 # Days of which usage is kept. Retention removes older ones.
 USAGE_DAYS_MAX = 400

@@ -50,7 +50,7 @@ _OF: Final = {
 def add_token(store: Store, command: AddToken, now: Now) -> Token:
     """Store a token and return it with its times. Raises ConflictError when another token has its name, or had it."""
     name = command.token.name
-    if name and store.access.token_named(name) is not None:
+    if name and (store.access.token_named(name) is not None or store.access.is_name_used(name)):
         raise ConflictError("token_name_taken", f"A token named {name} exists or was revoked: take another name")
     expires_ms = None if command.life_ms is None else now.wall_ms + command.life_ms
     token = replace(command.token, created_ms=now.wall_ms, expires_ms=expires_ms)

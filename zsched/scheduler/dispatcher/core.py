@@ -216,6 +216,8 @@ class Dispatcher:
                 return _reply(command, access.bind_key(store, sessions, command, now))
             case RevokeKey():
                 return _reply(command, access.revoke_key(store, sessions, self.outbox, command, now))
+            case departures.RemoveWorker():
+                return _reply(command, departures.remove_worker(store, sessions, command, now))
             case DecideForeign():
                 return _reply(command, foreign.on_decide(store, sessions, self.outbox, command, now))
         return None

@@ -1,14 +1,18 @@
-"""How a connected worker's session ends: by its goodbye, its silence, or the end of its key."""
+"""How a connected worker's session ends: by its goodbye, its silence, or the end of its key. And how a worker that is
+gone is removed.
+"""
 
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 from zsched import protocol
-from zsched.model.types import Now, lease_margin_ms
+from zsched.model.types import Now, Worker, WorkerId, lease_margin_ms
 from zsched.scheduler.dispatcher import arrival, foreign, losses
+from zsched.scheduler.dispatcher.commands import Command, ConflictError, NotFoundError
 from zsched.scheduler.dispatcher.returns import Returns
 from zsched.scheduler.dispatcher.session import Session, Sessions
 from zsched.store.contract import Store
@@ -16,6 +20,14 @@ from zsched.store.contract import Store
 log = logging.getLogger(__name__)
 
 _LEFT: Final = "said goodbye"
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveWorker(Command[Worker]):
+    """Remove a worker that is gone; the reply is the worker as it was."""
+
+    worker_id: WorkerId
+    actor: str
 
 
 def on_bye(
@@ -71,3 +83,20 @@ def end_session(store: Store, sessions: Sessions, session: Session, why: str, no
     store.note_seen({session.name: session.seen_ms})
     store.deactivate(session.name, why, now.wall_ms)
     sessions.close(session.name)
+
+
+def remove_worker(store: Store, sessions: Sessions, command: RemoveWorker, now: Now) -> Worker:
+    """Raises NotFoundError, and ConflictError for a worker that is active, or holds something of another database."""
+    name = command.worker_id
+    worker = store.worker(name)
+    if worker is None:
+        raise NotFoundError("unknown_worker", "Worker not found")
+    if store.foreign.of(name):
+        raise ConflictError(
+            "foreign_runs",
+            f"Worker {name} holds runs or results of another database: run `zsched foreign discard {name}` first",
+        )
+    if sessions.of_worker(name) is not None or not store.remove(name, command.actor, now.wall_ms):
+        raise ConflictError("worker_active", f"Worker {name} is active: stop it first")
+    log.info("worker %s: removed by %s", name, command.actor)
+    return worker

@@ -1,8 +1,9 @@
 """Retention: ended jobs are removed after a time, in small steps, so that no turn takes long.
 
-A round removes the old jobs of each final status, then the events of removed jobs, then gives unused space back. It
-looks at the jobs in the order of their ids, and ends where jobs are too new. Nothing of it is stored: after a restart a
-new round finds the rest.
+A round removes the old jobs of each final status, then the old fires of recurring jobs, then the events about removed
+jobs and runs, and old tokens; then it gives unused space back. It looks at the jobs in the order of their ids, and ends
+where jobs are too new. Fires, events and tokens have a turn more rarely. Nothing of it is stored: after a restart a new
+round finds the rest.
 """
 
 from __future__ import annotations
@@ -11,8 +12,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from zsched.model.limits import BULK_JOBS_MAX, PURGE_EVENTS_MAX, PURGE_INTERVAL_MS, PURGE_JOBS_MAX, PURGE_PAUSE_MS
-from zsched.model.types import JobId, Now, RunStatus
+from zsched.model.limits import (
+    ACCESS_SHOWN_MS,
+    BULK_JOBS_MAX,
+    PURGE_EVENTS_INTERVAL_MS,
+    PURGE_EVENTS_MAX,
+    PURGE_FIRES_MAX,
+    PURGE_INTERVAL_MS,
+    PURGE_JOBS_MAX,
+    PURGE_PAUSE_MS,
+    PURGE_TOKENS_MAX,
+)
+from zsched.model.types import JobId, Now, RunId, RunStatus
 from zsched.scheduler.dispatcher.commands import Command
 from zsched.store.contract import Old, Step, Store
 
@@ -26,14 +37,14 @@ class Keep:
     success_ms: int | None = None
     others_ms: int | None = None
 
-    def limits(self) -> list[tuple[RunStatus, int]]:
+    def limits(self) -> dict[RunStatus, int]:
         """The final statuses whose jobs are not kept without limit."""
-        limits = (
-            (RunStatus.SUCCESS, self.success_ms),
-            (RunStatus.FAILED, self.others_ms),
-            (RunStatus.CANCELLED, self.others_ms),
-        )
-        return [(status, limit) for status, limit in limits if limit is not None]
+        limits = {
+            RunStatus.SUCCESS: self.success_ms,
+            RunStatus.FAILED: self.others_ms,
+            RunStatus.CANCELLED: self.others_ms,
+        }
+        return {status: limit for status, limit in limits.items() if limit is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +66,8 @@ class Retention:
         self._store = store
         self._limits = keep.limits()
         self._due_ms = now.mono_ms
+        # When fires and events have their next turn.
+        self._events_due_ms = now.mono_ms
         self._round: Iterator[None] | None = None
         self._now = now
         # Whether a caller had jobs removed, whose events are still there.
@@ -97,21 +110,50 @@ class Retention:
 
     def _steps(self) -> Iterator[None]:
         """A round: each step is one `next`."""
-        retention = self._store.retention
-        for status, limit_ms in self._limits:
+        yield from self._remove_jobs()
+        if self._asked or self._now.mono_ms >= self._events_due_ms:
+            yield from self._remove_fires()
+            yield from self._remove_events()
+            yield from self._remove_tokens()
+            self._store.retention.purge_usage(self._now.wall_ms)
+            yield
+            self._events_due_ms = self._now.mono_ms + PURGE_EVENTS_INTERVAL_MS
+        while self._store.retention.shrink():
+            yield
+
+    def _old(self) -> list[Old]:
+        """What is old now, by status."""
+        return [Old(status, self._now.wall_ms - limit_ms) for status, limit_ms in self._limits.items()]
+
+    def _remove_jobs(self) -> Iterator[None]:
+        for place in range(len(self._limits)):
             after: int | None = 0
             while after is not None:
-                now_ms = self._now.wall_ms
-                old = Old(status, now_ms - limit_ms)
-                after = retention.purge_jobs(old, JobId(after), PURGE_JOBS_MAX, "retention", now_ms).reached
+                step = self._store.retention.purge_jobs(
+                    self._old()[place], JobId(after), PURGE_JOBS_MAX, "retention", self._now.wall_ms
+                )
+                after = step.reached
                 yield
-        after = 0
+
+    def _remove_fires(self) -> Iterator[None]:
+        after: tuple[JobId, RunId] | None = (JobId(1), RunId(0)) if self._limits else None
         while after is not None:
-            age_ms = 0 if self._asked else min(limit_ms for _, limit_ms in self._limits)
-            before_ms = self._now.wall_ms - age_ms
-            after = retention.purge_events(before_ms, after, PURGE_EVENTS_MAX).reached
+            after = self._store.retention.purge_fires(self._old(), after, PURGE_FIRES_MAX, self._now.wall_ms).reached
             yield
-        retention.purge_usage(self._now.wall_ms)
-        yield
-        while retention.shrink():
+
+    def _remove_tokens(self) -> Iterator[None]:
+        if (keep_ms := self._limits.get(RunStatus.FAILED)) is None:
+            return
+        valid_ms = self._now.wall_ms - max(keep_ms, ACCESS_SHOWN_MS)
+        while self._store.retention.purge_tokens(valid_ms, PURGE_TOKENS_MAX, self._now.wall_ms):
+            yield
+
+    def _remove_events(self) -> Iterator[None]:
+        ages = self._limits.values()
+        after: int | None = 0
+        while after is not None:
+            now_ms = self._now.wall_ms
+            before_ms = now_ms - (0 if self._asked else min(ages))
+            purged_ms = now_ms - max(ages) if ages else None
+            after = self._store.retention.purge_events(before_ms, purged_ms, after, PURGE_EVENTS_MAX).reached
             yield

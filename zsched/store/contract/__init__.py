@@ -35,7 +35,7 @@ from zsched.store.contract.identity import KEY_CHECK, NO_LINEAGE, Identity, Line
 from zsched.store.contract.jobs import Cancelled, Jobs, Target
 from zsched.store.contract.queues import Queues, QueueState
 from zsched.store.contract.reader import EventFilter, JobFilter, Reader, RunOutput
-from zsched.store.contract.retention import Old, Retention, Step
+from zsched.store.contract.retention import FireStep, Old, Retention, Step
 from zsched.store.contract.runs import Avoiding, Claim, Claimed, Holding, Load, Ready, Runs
 from zsched.store.contract.schedules import Due, Schedules
 from zsched.store.contract.transactions import Changes, Transactions
@@ -53,6 +53,7 @@ __all__ = [
     "Due",
     "Ending",
     "EventFilter",
+    "FireStep",
     "Foreign",
     "Holding",
     "Idempotency",

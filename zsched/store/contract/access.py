@@ -35,6 +35,9 @@ class Access(Tokens, Protocol):
     def add_token(self, token: Token) -> None:
         """Store a new token. Its name must be new too; a token without a name is named by its id."""
 
+    def is_name_used(self, name: str) -> bool:
+        """Whether jobs belong to a token of this name, or a removed token had it."""
+
     def use_token(self, token_id: str, now_ms: int) -> None:
         """Store when a token was last used. Records no event."""
 

@@ -171,11 +171,15 @@ class Reader(Tokens, Protocol):
     def submitted(self, caller: str, key: bytes, after_ms: int) -> Submitted | None:
         """Result of the caller's submit with this key, if it was stored after after_ms."""
 
-    def tokens(self, after: str = "") -> Generator[Token]:
-        """All tokens, oldest first, or those after the token with id `after`; nothing if that id is unknown."""
+    def tokens(self, after: str = "", *, valid_ms: int = 0) -> Generator[Token]:
+        """Tokens that were valid after a time, oldest first, or those of them after the token with id `after`; nothing
+        if that id is unknown.
+        """
 
-    def worker_keys(self, after: str = "") -> Generator[WorkerKey]:
-        """All keys of workers, by worker, oldest first, or those after the key `after`; none if that is unknown."""
+    def worker_keys(self, after: str = "", *, valid_ms: int = 0) -> Generator[WorkerKey]:
+        """Keys of workers that were valid after a time, by worker, oldest first, or those of them after the key
+        `after`; none if that is unknown.
+        """
 
     # --- events ---
 

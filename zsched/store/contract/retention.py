@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from zsched.model.types import JobId, RunStatus
+from zsched.model.types import JobId, RunId, RunStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +17,14 @@ class Step:
 
     removed: int
     reached: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class FireStep:
+    """The same for fires: the number of fires removed, and the job and the run that it has reached; None: the end."""
+
+    removed: int
+    reached: tuple[JobId, RunId] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +57,20 @@ class Retention(Protocol):
     def purge_usage(self, now_ms: int) -> None:
         """Remove usage of more than USAGE_DAYS_MAX days ago."""
 
-    def purge_events(self, before_ms: int, after: int, count: int) -> Step:
-        """Remove events about jobs that are removed. Looks at `count` events with a number above `after`, up to the
-        first one at `before_ms` or later.
+    def purge_fires(self, old: Sequence[Old], after: tuple[JobId, RunId], count: int, now_ms: int) -> FireStep:
+        """Remove old fires of recurring jobs, with their runs and outputs, but not the last FIRES_KEPT of each job.
+
+        Looks at `count` fires at most, and at the jobs from `after` on: the job, and its last run looked at.
+        """
+
+    def purge_events(self, before_ms: int, purged_ms: int | None, after: int, count: int) -> Step:
+        """Remove events about jobs and runs that are removed, and those of removals before `purged_ms`. Looks at
+        `count` events with a number above `after`, up to the first one at `before_ms` or later.
+        """
+
+    def purge_tokens(self, valid_ms: int, count: int, now_ms: int) -> int:
+        """Remove up to `count` tokens that were not valid any more at a time; returns their number. Their names stay
+        taken. Keeps a token whose jobs are being ended.
         """
 
     def shrink(self) -> bool:

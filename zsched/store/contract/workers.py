@@ -32,5 +32,8 @@ class Workers(Protocol):
     def deactivate(self, worker_id: WorkerId, reason: str, now_ms: int) -> None:
         """Mark a worker as inactive; records an event if it was active."""
 
+    def remove(self, worker_id: WorkerId, actor: str, now_ms: int) -> bool:
+        """Remove an inactive worker; records an event. Returns False if it is active, or does not exist."""
+
     def active_workers(self) -> list[Worker]:
         """All active workers, by name."""

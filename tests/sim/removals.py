@@ -1,0 +1,113 @@
+"""Judges retention: what it removes has ended long ago, nothing else is missing, and no number is given out twice.
+
+Part of the judge. It knows when each run ended by the scheduler's clock; it never asks the dispatcher what is old.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
+from random import Random
+from typing import TYPE_CHECKING, Any, Final
+
+from tests.sim.scheduler import Scheduler
+from tests.sim.violation import Violation
+from zsched.scheduler.dispatcher.retention import KEEP_ALL, Keep
+
+if TYPE_CHECKING:
+    from tests.sim.judge import Row
+
+# The share of seeds whose scheduler removes old jobs, and how soon.
+SHARE: Final = 0.4
+_LIMITS_MS: Final = (2_000, 2_000, 10_000, 40_000, None)
+# Fires of a recurring job that stay in any case. Written by hand.
+_FIRES_KEPT: Final = 20
+
+
+def habit(chance: Random) -> Keep:
+    """How long a seed's scheduler keeps ended jobs."""
+    if chance.random() >= SHARE:
+        return KEEP_ALL
+    return Keep(success_ms=chance.choice(_LIMITS_MS), others_ms=chance.choice(_LIMITS_MS))
+
+
+class Removals:
+    """`made`: why each run was made, by its event. `recurs`: whether a job has a schedule."""
+
+    def __init__(self, scheduler: Scheduler, made: Callable[[int], str | None], recurs: Callable[[int], bool]) -> None:
+        self._scheduler = scheduler
+        self._made = made
+        self._recurs = recurs
+        # The runs and the jobs that are removed. The second is shared with the client.
+        self.runs: set[int] = set()
+        self.jobs: set[int] = set()
+        # When each run ended, by the scheduler's clock; and the highest number of a run.
+        self._ended_ms: dict[int, int] = {}
+        self._highest = 0
+
+    def picture(self) -> tuple[Any, ...]:
+        return set(self.runs), set(self.jobs), dict(self._ended_ms)
+
+    def on_restored(self, picture: tuple[Any, ...]) -> None:
+        runs, jobs, ended_ms = picture
+        self.runs, self._ended_ms = set(runs), dict(ended_ms)
+        self.jobs.clear()
+        self.jobs.update(jobs)
+
+    def check(self, before: Mapping[int, Row], found: Collection[int], changed: Iterable[Row]) -> None:
+        """After a turn. `before`: all runs that were ever seen; `found`: those that the store has."""
+        wall_ms = self._scheduler.clock.now().wall_ms
+        for row in changed:
+            if row.run not in before and row.run <= self._highest:
+                raise Violation(f"run {row.run} has a number that was given out before")
+            if row.final:
+                self._ended_ms.setdefault(row.run, wall_ms)
+        self._highest = max(self._highest, max(found, default=0))
+        gone = [before[run] for run in before.keys() - self.runs if run not in found]
+        if not gone:
+            return
+        self.runs.update(row.run for row in gone)
+        present = {job for (job,) in self._scheduler.engine.look("SELECT job_id FROM jobs")}
+        of_jobs: dict[int, list[Row]] = {}
+        for row in gone:
+            of_jobs.setdefault(row.job, []).append(row)
+        for job, rows in of_jobs.items():
+            if job not in present:
+                self.jobs.add(job)
+            self._check_job(job, rows, [row for row in before.values() if row.job == job], wall_ms)
+        self.check_totals({**before, **{row.run: row for row in changed}}.values())
+
+    def _check_job(self, job: int, gone: list[Row], rows: list[Row], wall_ms: int) -> None:
+        """A job is removed as a whole, when it has ended and is old; of a recurring one, old fires are."""
+        keep = self._scheduler.habits.keep
+        for row in gone:
+            if not row.final:
+                raise Violation(f"run {row.run} of job {job} is removed, but was {row.status}")
+        last = max(rows)
+        if self._recurs(job):
+            for row in gone:
+                later = sum(self._made(one.run) in (None, "fire") for one in rows if one.run > row.run)
+                if later < _FIRES_KEPT:
+                    raise Violation(f"run {row.run} of job {job} is removed, and {later} fires follow it")
+        elif job not in self.jobs or {row.run for row in rows} - self.runs:
+            raise Violation(f"job {job} is removed in part: {len(gone)} of {len(rows)} runs")
+        for row in gone if self._recurs(job) else [last]:
+            limit_ms = keep.success_ms if row.status == "success" else keep.others_ms
+            age_ms = wall_ms - self._ended_ms[row.run]
+            if limit_ms is None or age_ms < limit_ms:
+                raise Violation(f"run {row.run} of job {job} is removed {age_ms} ms after its end: {row.status}")
+
+    def check_totals(self, rows: Iterable[Row]) -> None:
+        """The scheduler counts the tasks of the runs that it has."""
+        tasks: Counter[str] = Counter()
+        last: dict[tuple[int, int], str] = {}
+        for row in sorted(rows):
+            if row.run in self.runs:
+                continue
+            if self._made(row.run) in ("requeued", "retry"):
+                tasks[last[row.job, row.task]] -= 1
+            tasks[row.status] += 1
+            last[row.job, row.task] = row.status
+        totals = dict(self._scheduler.engine.look("SELECT status, tasks FROM totals"))
+        if {status: count for status, count in totals.items() if count} != dict(+tasks):
+            raise Violation(f"the scheduler counts {totals}, but its runs are {dict(+tasks)}")
