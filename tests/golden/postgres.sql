@@ -5,12 +5,12 @@ INSERT INTO events (event_id, at_ms, actor, job_id, run_first, run_last, worker_
 INSERT INTO runs (run_id, job_id, attempt, demand_id, priority, status, created_ms, blocked)
     SELECT given.c1, given.c2, 1, given.c3, given.c4, 'pending', given.c5, given.c6 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[]) AS given (c1, c2, c3, c4, c5, c6);
 
+-- ADD_FIRST_RUN
+INSERT INTO fires (fired_id, first_run) SELECT given.c1, given.c2 FROM unnest($1::bigint[], $2::bigint[]) AS given (c1, c2);
+
 -- ADD_HELD_RUN
 INSERT INTO runs (run_id, job_id, attempt, demand_id, priority, status, created_ms, blocked, due_ms, expires_ms)
     SELECT given.c1, given.c2, 1, given.c3, given.c4, 'pending', given.c5, given.c6, given.c7, given.c8 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[]) AS given (c1, c2, c3, c4, c5, c6, c7, c8);
-
--- ADD_FIRST_RUN
-INSERT INTO fires (fired_id, first_run) SELECT given.c1, given.c2 FROM unnest($1::bigint[], $2::bigint[]) AS given (c1, c2);
 
 -- ADD_INPUT
 INSERT INTO inputs (job_id, content) SELECT given.c1, given.c2 FROM unnest($1::bigint[], $2::text[]) AS given (c1, c2);
