@@ -198,6 +198,12 @@ DELETE FROM unique_jobs WHERE unique_key = ? AND holder_id = ?;
 -- ADD_TAG
 INSERT INTO job_tags (tag, tagged_id) VALUES (?, ?);
 
+-- DELETE_TAG
+DELETE FROM job_tags WHERE tag = ? AND tagged_id = ?;
+
+-- ADD_FIRST_RUN
+INSERT INTO fires (fired_id, first_run) VALUES (?, ?);
+
 -- COUNT_TASKS
 UPDATE jobs SET pending = pending + ?, running = running + ?, success = success + ?, failed = failed + ?,
         cancelled = cancelled + ?, updated_ms = ? WHERE job_id = ?;
@@ -547,75 +553,6 @@ UPDATE foreign_runs SET decision = ?, decided_by = ?, decided_ms = ? WHERE worke
 SELECT coalesce(sum(running), 0), count(DISTINCT worker_id) FROM foreign_runs
     WHERE running > 0 AND decision IS NULL;
 
--- ENDED_JOBS
-SELECT job_id, created_ms, updated_ms, success, failed, cancelled, tags, schedule IS NOT NULL, unique_key FROM jobs
-    WHERE status = ? AND job_id > ? ORDER BY job_id LIMIT ?;
-
--- COUNT_OLD
-SELECT count(*) FROM jobs
-    WHERE status = ? AND job_id BETWEEN ? AND ? AND created_ms < ? AND updated_ms < ? AND schedule IS NULL;
-
--- NOTE_PURGED
-UPDATE identity SET purged = 1 WHERE purged = 0;
-
--- ADD_FIRST_RUN
-INSERT INTO fires (fired_id, first_run) VALUES (?, ?);
-
--- FIRED
-WITH RECURSIVE fired (job) AS (
-        SELECT (SELECT fired_id FROM fires WHERE fired_id > ? ORDER BY fired_id LIMIT 1)
-        UNION ALL
-        SELECT (SELECT fired_id FROM fires WHERE fired_id > fired.job ORDER BY fired_id LIMIT 1)
-        FROM fired WHERE fired.job IS NOT NULL)
-    SELECT job, (SELECT first_run FROM fires WHERE fired_id = fired.job ORDER BY first_run DESC LIMIT 1 OFFSET ?)
-    FROM fired WHERE job IS NOT NULL LIMIT ?;
-
--- FIRES
-SELECT f.first_run, l.run_id, l.status, l.finished_ms FROM fires f JOIN runs l ON l.run_id = (
-        SELECT r.run_id FROM runs r WHERE r.job_id = f.fired_id AND r.run_id < (
-            SELECT g.first_run FROM fires g WHERE g.fired_id = f.fired_id AND g.first_run > f.first_run
-            ORDER BY g.first_run LIMIT 1)
-        ORDER BY r.run_id DESC LIMIT 1)
-    WHERE f.fired_id = ? AND f.first_run > ? AND f.first_run < ? ORDER BY f.first_run LIMIT ?;
-
--- DELETE_RUNS_OF_FIRES
-DELETE FROM runs WHERE job_id = ? AND run_id BETWEEN ? AND ?;
-
--- DELETE_FIRES
-DELETE FROM fires WHERE fired_id = ? AND first_run BETWEEN ? AND ?;
-
--- OLD_TOKENS
-SELECT token_id, name FROM tokens WHERE ending_by IS NULL AND (revoked_ms <= ? OR expires_ms <= ?)
-    ORDER BY token_id LIMIT ?;
-
--- DELETE_TOKEN
-DELETE FROM tokens WHERE token_id = ?;
-
--- JOBS_THERE
-SELECT job_id FROM jobs WHERE job_id IN (VALUES (?));
-
--- RUNS_THERE
-SELECT run_id FROM runs WHERE run_id IN (VALUES (?));
-
--- RUN_BETWEEN
-SELECT run_id FROM runs WHERE run_id BETWEEN ? AND ? LIMIT 1;
-
--- DELETE_RUNS
-DELETE FROM runs WHERE job_id IN (VALUES (?));
-
--- DELETE_JOBS
-DELETE FROM jobs WHERE job_id IN (VALUES (?));
-
--- DELETE_TAG
-DELETE FROM job_tags WHERE tag = ? AND tagged_id = ?;
-
--- OLD_EVENTS
-SELECT event_id, at_ms, job_id, run_first, run_last, became FROM events
-    WHERE event_id > ? ORDER BY event_id LIMIT ?;
-
--- DELETE_EVENTS
-DELETE FROM events WHERE event_id IN (VALUES (?));
-
 -- SUBMITTED
 SELECT digest, first_job, last_job, jobs FROM idempotency WHERE caller = ? AND idem_key = ? AND made_ms > ?;
 
@@ -681,6 +618,69 @@ SELECT run_id, demand_id FROM runs WHERE job_id = ? AND status = 'pending';
 
 -- SET_DEMAND_OF_RUN
 UPDATE runs SET demand_id = ? WHERE run_id = ?;
+
+-- ENDED_JOBS
+SELECT job_id, created_ms, updated_ms, success, failed, cancelled, tags, schedule IS NOT NULL, unique_key FROM jobs
+    WHERE status = ? AND job_id > ? ORDER BY job_id LIMIT ?;
+
+-- COUNT_OLD
+SELECT count(*) FROM jobs
+    WHERE status = ? AND job_id BETWEEN ? AND ? AND created_ms < ? AND updated_ms < ? AND schedule IS NULL;
+
+-- NOTE_PURGED
+UPDATE identity SET purged = 1 WHERE purged = 0;
+
+-- FIRED
+WITH RECURSIVE fired (job) AS (
+        SELECT (SELECT fired_id FROM fires WHERE fired_id > ? ORDER BY fired_id LIMIT 1)
+        UNION ALL
+        SELECT (SELECT fired_id FROM fires WHERE fired_id > fired.job ORDER BY fired_id LIMIT 1)
+        FROM fired WHERE fired.job IS NOT NULL)
+    SELECT job, (SELECT first_run FROM fires WHERE fired_id = fired.job ORDER BY first_run DESC LIMIT 1 OFFSET ?)
+    FROM fired WHERE job IS NOT NULL LIMIT ?;
+
+-- FIRES
+SELECT f.first_run, l.run_id, l.status, l.finished_ms FROM fires f JOIN runs l ON l.run_id = (
+        SELECT r.run_id FROM runs r WHERE r.job_id = f.fired_id AND r.run_id < (
+            SELECT g.first_run FROM fires g WHERE g.fired_id = f.fired_id AND g.first_run > f.first_run
+            ORDER BY g.first_run LIMIT 1)
+        ORDER BY r.run_id DESC LIMIT 1)
+    WHERE f.fired_id = ? AND f.first_run > ? AND f.first_run < ? ORDER BY f.first_run LIMIT ?;
+
+-- DELETE_RUNS_OF_FIRES
+DELETE FROM runs WHERE job_id = ? AND run_id BETWEEN ? AND ?;
+
+-- DELETE_FIRES
+DELETE FROM fires WHERE fired_id = ? AND first_run BETWEEN ? AND ?;
+
+-- OLD_TOKENS
+SELECT token_id, name FROM tokens WHERE ending_by IS NULL AND (revoked_ms <= ? OR expires_ms <= ?)
+    ORDER BY token_id LIMIT ?;
+
+-- DELETE_TOKEN
+DELETE FROM tokens WHERE token_id = ?;
+
+-- JOBS_THERE
+SELECT job_id FROM jobs WHERE job_id IN (VALUES (?));
+
+-- RUNS_THERE
+SELECT run_id FROM runs WHERE run_id IN (VALUES (?));
+
+-- RUN_BETWEEN
+SELECT run_id FROM runs WHERE run_id BETWEEN ? AND ? LIMIT 1;
+
+-- DELETE_RUNS
+DELETE FROM runs WHERE job_id IN (VALUES (?));
+
+-- DELETE_JOBS
+DELETE FROM jobs WHERE job_id IN (VALUES (?));
+
+-- OLD_EVENTS
+SELECT event_id, at_ms, job_id, run_first, run_last, became FROM events
+    WHERE event_id > ? ORDER BY event_id LIMIT ?;
+
+-- DELETE_EVENTS
+DELETE FROM events WHERE event_id IN (VALUES (?));
 
 -- ADD_OWNER_USAGE
 INSERT INTO usage (kind, name, day, success, failed, cancelled, run_ms)

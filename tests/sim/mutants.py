@@ -610,7 +610,7 @@ _MUTANTS: Final = (
         "jobs that changed lately are removed with the old ones",
         ("RetentionWriter.purge_jobs", "if row[2] < old.ended_ms and not row[7]", "if not row[7]"),
     ),
-    mutant("jobs are removed whatever their status", ("sql.ENDED_JOBS", "status = ?", "status >= ?")),
+    mutant("jobs are removed whatever their status", ("removal.ENDED_JOBS", "status = ?", "status >= ?")),
     mutant("removed jobs stay in the totals", ("RetentionWriter._count", "if tasks:", "if False:")),
     mutant("a recurring job is removed", without_condition("RetentionWriter.purge_jobs", "not row[7]")),
     mutant(

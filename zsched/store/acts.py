@@ -25,7 +25,7 @@ ENDED_TARGETS: Final = f"""
 ENDED_TARGETS_OF: Final = f"""
     SELECT {sql.TARGET} FROM jobs WHERE +{sql.OWNED} AND status = ? AND job_id > ? AND schedule IS NULL
     ORDER BY job_id LIMIT ?"""
-# A job that has ended, as sql.ENDED_JOBS.
+# A job that has ended, as removal.ENDED_JOBS.
 REMOVABLE: Final = """
     SELECT job_id, created_ms, updated_ms, success, failed, cancelled, tags, schedule IS NOT NULL, unique_key
     FROM jobs WHERE job_id = ? AND schedule IS NULL AND pending + running + unmade = 0"""

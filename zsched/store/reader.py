@@ -13,7 +13,7 @@ from zsched.model.names import DEFAULT_QUEUE
 from zsched.model.queues import Queue
 from zsched.model.records import Event, ForeignRuns, Instance, Usage, UsageBy
 from zsched.model.types import Job, JobId, Run, RunId, RunStatus, Stream, Worker, WorkerId, WorkerStatus
-from zsched.store import filters, queues, rows, sql, usage
+from zsched.store import filters, queues, removal, rows, sql, usage
 from zsched.store.contract import EventFilter, JobFilter, Old, QueueState, RunOutput, Submitted
 from zsched.store.engine import ReadEngine, Row
 
@@ -54,7 +54,7 @@ class EngineReader:
         return self._each(rows.job, *filters.jobs(wanted, first, last, limit))
 
     def count_old(self, old: Old, first: JobId, last: JobId) -> int:
-        return int(self._execute(sql.COUNT_OLD, (old.status, first, last, old.ended_ms, old.ended_ms))[0][0])
+        return int(self._execute(removal.COUNT_OLD, (old.status, first, last, old.ended_ms, old.ended_ms))[0][0])
 
     def last_job(self) -> JobId:
         return JobId(self._execute(sql.LAST_JOB)[0][0])

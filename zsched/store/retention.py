@@ -9,7 +9,7 @@ from zsched.model.events import EventKind
 from zsched.model.limits import FIRES_KEPT, PURGE_SCHEDULES_MAX, SPANS_SHOWN_MAX, USAGE_DAYS_MAX
 from zsched.model.types import JobId, RunId, RunStatus
 from zsched.model.units import counted
-from zsched.store import acts, sql, usage
+from zsched.store import acts, removal, sql, usage
 from zsched.store.contract.retention import FireStep, Old, Step
 from zsched.store.engine import Engine, Row
 from zsched.store.ledger import Ledger, Note
@@ -30,7 +30,7 @@ class RetentionWriter:
     # --- jobs ---
 
     def purge_jobs(self, old: Old, after: JobId, count: int, actor: str, now_ms: int) -> Step:
-        found = self._engine.execute(sql.ENDED_JOBS, (old.status, after, count))
+        found = self._engine.execute(removal.ENDED_JOBS, (old.status, after, count))
         # A job changes last after it was submitted, and ids grow with the time.
         looked = [row for row in found if row[1] < old.ended_ms]
         # A job that this turn has changed may be live again, which its row does not show yet.
@@ -48,7 +48,7 @@ class RetentionWriter:
         return True
 
     def _remove(self, jobs: list[Row], actor: str, now_ms: int, reason: str = "") -> None:
-        """Remove jobs, given as rows of sql.ENDED_JOBS."""
+        """Remove jobs, given as rows of removal.ENDED_JOBS."""
         engine = self._engine
         ids: list[Row] = [(row[0],) for row in jobs]
         for row in jobs:
@@ -56,8 +56,8 @@ class RetentionWriter:
                 engine.send(sql.DELETE_TAG, (tag, row[0]), rows=1)
             if row[8] is not None:
                 engine.execute(sql.FREE_UNIQUE, (row[8], row[0]))
-        engine.execute_list(sql.DELETE_RUNS, ids)
-        engine.execute_list(sql.DELETE_JOBS, ids)
+        engine.execute_list(removal.DELETE_RUNS, ids)
+        engine.execute_list(removal.DELETE_JOBS, ids)
         for place, status in ((3, RunStatus.SUCCESS), (4, RunStatus.FAILED), (5, RunStatus.CANCELLED)):
             self._count(status, sum(row[place] for row in jobs))
         detail = f"{len(jobs)} jobs: {_shown([row[0] for row in jobs])}"
@@ -69,7 +69,7 @@ class RetentionWriter:
             self._engine.send(sql.ADD_TO_TOTALS, (-tasks, status), rows=1)
 
     def _note(self, detail: str, actor: str, now_ms: int) -> None:
-        self._engine.execute(sql.NOTE_PURGED)
+        self._engine.execute(removal.NOTE_PURGED)
         self._ledger.note(Note(at_ms=now_ms, actor=actor, became=EventKind.PURGED, detail=detail))
 
     # --- fires ---
@@ -79,14 +79,14 @@ class RetentionWriter:
         newest_ms = max(limits.values())
         job, run = after
         # The job of `after` again, since it may have more fires.
-        found = self._engine.execute(sql.FIRED, (job - 1, FIRES_KEPT - 1, PURGE_SCHEDULES_MAX))
+        found = self._engine.execute(removal.FIRED, (job - 1, FIRES_KEPT - 1, PURGE_SCHEDULES_MAX))
         reached = None if len(found) < PURGE_SCHEDULES_MAX else (JobId(found[-1][0] + 1), RunId(0))
         removed: dict[int, int] = {}
         left = count
         for job_id, kept in found:
             if kept is None:
                 continue
-            fires = self._engine.execute(sql.FIRES, (job_id, run if job_id == job else 0, kept, left))
+            fires = self._engine.execute(removal.FIRES, (job_id, run if job_id == job else 0, kept, left))
             left -= len(fires)
             gone = [fire for fire in fires if fire[2] in limits and fire[3] < limits[fire[2]]]
             if gone:
@@ -103,10 +103,10 @@ class RetentionWriter:
         return FireStep(sum(removed.values()), reached)
 
     def _remove_fires(self, job_id: int, fires: Sequence[Row]) -> None:
-        """Remove some fires of a job, given as rows of sql.FIRES. The job counts its last fire only."""
+        """Remove some fires of a job, given as rows of removal.FIRES. The job counts its last fire only."""
         for first, last, status, _ in fires:
-            self._engine.execute(sql.DELETE_RUNS_OF_FIRES, (job_id, first, last))
-            self._engine.send(sql.DELETE_FIRES, (job_id, first, first), rows=1)
+            self._engine.execute(removal.DELETE_RUNS_OF_FIRES, (job_id, first, last))
+            self._engine.send(removal.DELETE_FIRES, (job_id, first, first), rows=1)
             self._count(status, 1)
 
     def purge_usage(self, now_ms: int) -> None:
@@ -115,22 +115,22 @@ class RetentionWriter:
     # --- events ---
 
     def purge_events(self, before_ms: int, purged_ms: int | None, after: int, count: int) -> Step:
-        found = self._engine.execute(sql.OLD_EVENTS, (after, count))
+        found = self._engine.execute(removal.OLD_EVENTS, (after, count))
         looked = [row for row in found if row[1] < before_ms]
         gone: list[Row] = [(event_id,) for event_id in self._of_removed(looked)]
         if purged_ms is not None:
             gone += [(row[0],) for row in looked if row[5] == EventKind.PURGED and row[1] < purged_ms]
         if gone:
-            self._engine.execute_list(sql.DELETE_EVENTS, gone)
+            self._engine.execute_list(removal.DELETE_EVENTS, gone)
         return Step(len(gone), looked[-1][0] if len(looked) == count else None)
 
     def _of_removed(self, events: Sequence[Row]) -> list[int]:
-        """The numbers of those events, given as rows of sql.OLD_EVENTS, that are about removed jobs and runs alone."""
+        """The numbers of those events, rows of removal.OLD_EVENTS, that are about removed jobs and runs alone."""
         engine = self._engine
         runs = {first for _, _, _, first, last, _ in events if first is not None and first == last}
         jobs = {job for _, _, job, first, last, _ in events if job is not None and (first is None or first != last)}
-        runs_there = {run for (run,) in engine.execute_list(sql.RUNS_THERE, [(run,) for run in sorted(runs)])}
-        jobs_there = {job for (job,) in engine.execute_list(sql.JOBS_THERE, [(job,) for job in sorted(jobs)])}
+        runs_there = {run for (run,) in engine.execute_list(removal.RUNS_THERE, [(run,) for run in sorted(runs)])}
+        jobs_there = {job for (job,) in engine.execute_list(removal.JOBS_THERE, [(job,) for job in sorted(jobs)])}
         gone = []
         for event_id, _, job, first, last, _ in events:
             if first is not None and first == last:
@@ -139,7 +139,7 @@ class RetentionWriter:
                 there = job in jobs_there
             elif first is not None:
                 # Runs that were made together.
-                there = bool(engine.execute(sql.RUN_BETWEEN, (first, last)))
+                there = bool(engine.execute(removal.RUN_BETWEEN, (first, last)))
             else:
                 there = True
             if not there:
@@ -149,13 +149,13 @@ class RetentionWriter:
     # --- tokens ---
 
     def purge_tokens(self, valid_ms: int, count: int, now_ms: int) -> int:
-        old = self._engine.execute(sql.OLD_TOKENS, (valid_ms, valid_ms, count))
+        old = self._engine.execute(removal.OLD_TOKENS, (valid_ms, valid_ms, count))
         for token_id, name in old:
             # A new token of that name would own the jobs of this one.
             if not self._engine.execute(sql.FIND_OWNER, (f"token:{name}",)):
                 owner_id = self._engine.take_ids("owners", 1)
                 self._engine.send(sql.ADD_OWNER, (owner_id, f"token:{name}"), rows=1)
-            self._engine.send(sql.DELETE_TOKEN, (token_id,), rows=1)
+            self._engine.send(removal.DELETE_TOKEN, (token_id,), rows=1)
             detail = token_id if name == token_id else f"{token_id} ({name})"
             note = Note(at_ms=now_ms, actor="retention", became=EventKind.TOKEN_REMOVED, detail=detail)
             self._ledger.note(note)

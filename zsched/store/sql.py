@@ -124,6 +124,9 @@ HOLD_UNIQUE: Final = """
     ON CONFLICT (unique_key) DO UPDATE SET holder_id = excluded.holder_id"""
 FREE_UNIQUE: Final = "DELETE FROM unique_jobs WHERE unique_key = ? AND holder_id = ?"
 ADD_TAG: Final = "INSERT INTO job_tags (tag, tagged_id) VALUES (?, ?)"
+DELETE_TAG: Final = "DELETE FROM job_tags WHERE tag = ? AND tagged_id = ?"
+# The first run of a fire, so that old fires are found.
+ADD_FIRST_RUN: Final = "INSERT INTO fires (fired_id, first_run) VALUES (?, ?)"
 COUNT_TASKS: Final = """
     UPDATE jobs SET pending = pending + ?, running = running + ?, success = success + ?, failed = failed + ?,
         cancelled = cancelled + ?, updated_ms = ? WHERE job_id = ?"""
@@ -367,55 +370,6 @@ FOREIGN_DECIDE: Final = f"""
 FOREIGN_UNDECIDED: Final = """
     SELECT coalesce(sum(running), 0), count(DISTINCT worker_id) FROM foreign_runs
     WHERE running > 0 AND decision IS NULL"""
-
-# --- retention ---
-
-# Ended jobs without a schedule, by status in the order of their ids; the counters of their tasks, and their tags.
-ENDED_JOBS: Final = """
-    SELECT job_id, created_ms, updated_ms, success, failed, cancelled, tags, schedule IS NOT NULL, unique_key FROM jobs
-    WHERE status = ? AND job_id > ? ORDER BY job_id LIMIT ?"""
-COUNT_OLD: Final = """
-    SELECT count(*) FROM jobs
-    WHERE status = ? AND job_id BETWEEN ? AND ? AND created_ms < ? AND updated_ms < ? AND schedule IS NULL"""
-NOTE_PURGED: Final = "UPDATE identity SET purged = 1 WHERE purged = 0"
-ADD_FIRST_RUN: Final = "INSERT INTO fires (fired_id, first_run) VALUES (?, ?)"
-# Jobs with fires, each with the first run of the oldest fire that is kept; NULL: the job has no more fires than that.
-# Jumps from one job to the next.
-FIRED: Final = """
-    WITH RECURSIVE fired (job) AS (
-        SELECT (SELECT fired_id FROM fires WHERE fired_id > ? ORDER BY fired_id LIMIT 1)
-        UNION ALL
-        SELECT (SELECT fired_id FROM fires WHERE fired_id > fired.job ORDER BY fired_id LIMIT 1)
-        FROM fired WHERE fired.job IS NOT NULL)
-    SELECT job, (SELECT first_run FROM fires WHERE fired_id = fired.job ORDER BY first_run DESC LIMIT 1 OFFSET ?)
-    FROM fired WHERE job IS NOT NULL LIMIT ?"""
-# The fires of a job before one of its runs, oldest first: the first and the last run of each, and how it ended.
-FIRES: Final = """
-    SELECT f.first_run, l.run_id, l.status, l.finished_ms FROM fires f JOIN runs l ON l.run_id = (
-        SELECT r.run_id FROM runs r WHERE r.job_id = f.fired_id AND r.run_id < (
-            SELECT g.first_run FROM fires g WHERE g.fired_id = f.fired_id AND g.first_run > f.first_run
-            ORDER BY g.first_run LIMIT 1)
-        ORDER BY r.run_id DESC LIMIT 1)
-    WHERE f.fired_id = ? AND f.first_run > ? AND f.first_run < ? ORDER BY f.first_run LIMIT ?"""
-DELETE_RUNS_OF_FIRES: Final = "DELETE FROM runs WHERE job_id = ? AND run_id BETWEEN ? AND ?"
-DELETE_FIRES: Final = "DELETE FROM fires WHERE fired_id = ? AND first_run BETWEEN ? AND ?"
-# Tokens that were not valid any more at a time. Not those whose jobs are being ended.
-OLD_TOKENS: Final = """
-    SELECT token_id, name FROM tokens WHERE ending_by IS NULL AND (revoked_ms <= ? OR expires_ms <= ?)
-    ORDER BY token_id LIMIT ?"""
-DELETE_TOKEN: Final = "DELETE FROM tokens WHERE token_id = ?"  # noqa: S105
-# Of a list of ids, those that are still there.
-JOBS_THERE: Final = "SELECT job_id FROM jobs WHERE job_id IN (VALUES (?))"
-RUNS_THERE: Final = "SELECT run_id FROM runs WHERE run_id IN (VALUES (?))"
-RUN_BETWEEN: Final = "SELECT run_id FROM runs WHERE run_id BETWEEN ? AND ? LIMIT 1"
-DELETE_RUNS: Final = "DELETE FROM runs WHERE job_id IN (VALUES (?))"
-DELETE_JOBS: Final = "DELETE FROM jobs WHERE job_id IN (VALUES (?))"
-DELETE_TAG: Final = "DELETE FROM job_tags WHERE tag = ? AND tagged_id = ?"
-# What a look at old events needs of them.
-OLD_EVENTS: Final = """
-    SELECT event_id, at_ms, job_id, run_first, run_last, became FROM events
-    WHERE event_id > ? ORDER BY event_id LIMIT ?"""
-DELETE_EVENTS: Final = "DELETE FROM events WHERE event_id IN (VALUES (?))"
 
 # --- idempotent submits ---
 
