@@ -9,6 +9,7 @@ import pytest
 from tests.contract.base import NOW, W1, Base
 from zsched.model.backoff import Backoff
 from zsched.model.limits import USAGE_DAYS_MAX
+from zsched.model.names import DEFAULT_QUEUE
 from zsched.model.records import Usage, UsageBy
 from zsched.model.types import JobId, JobSpec, Outcome, Policy, Reason, RunStatus
 
@@ -17,9 +18,10 @@ SUCCESS, FAILED = RunStatus.SUCCESS, RunStatus.FAILED
 ANN, BOB = "user:ann", "token:bob"
 
 
-def submit(base: Base, owner: str = ANN, retries: int = 0) -> JobId:
+def submit(base: Base, owner: str = ANN, retries: int = 0, queue: str = DEFAULT_QUEUE) -> JobId:
     policy = Policy(retries=retries, backoff=Backoff(initial_ms=0))
-    return base.store.submit([JobSpec(name="job", command="true", policy=policy)], [None], owner, NOW, owner=owner)[0]
+    spec = JobSpec(name="job", command="true", policy=policy, queue=queue)
+    return base.store.submit([spec], [None], owner, NOW, owner=owner)[0]
 
 
 def end(base: Base, status: RunStatus = SUCCESS, took_ms: int | None = 1_500) -> None:
@@ -36,8 +38,10 @@ def end(base: Base, status: RunStatus = SUCCESS, took_ms: int | None = 1_500) ->
     assert base.store.finish(ended, W1, NOW) == "stored"
 
 
-def used(base: Base, since_ms: int = 0) -> dict[str, tuple[int, int, int, int]]:
-    found = base.store.reads.usage(UsageBy.OWNER, since_ms, 10)
+def used(
+    base: Base, since_ms: int = 0, by: UsageBy = UsageBy.OWNER, limit: int = 10
+) -> dict[str, tuple[int, int, int, int]]:
+    found = base.store.reads.usage(by, since_ms, limit)
     return {each.key: (each.success, each.failed, each.cancelled, each.run_ms) for each in found}
 
 
@@ -53,6 +57,22 @@ def test_ended_runs_count_for_their_owner(base: Base) -> None:
     base.store.cancel(submit(base, BOB), "ann", NOW)
     base.turn()
     assert used(base) == {ANN: (2, 1, 0, 3_000), BOB: (1, 0, 1, 1_500), "": (1, 0, 0, 1_500)}
+
+
+def test_ended_runs_count_for_their_queue(base: Base) -> None:
+    assert used(base, by=UsageBy.QUEUE) == {}
+    for queue in ("nightly", DEFAULT_QUEUE, "nightly"):
+        submit(base, queue=queue, retries=1)
+        end(base, FAILED)
+        end(base)
+    submit(base, BOB, queue="builds")
+    end(base, took_ms=9_000)
+    base.turn()
+    counted = used(base, by=UsageBy.QUEUE)
+    assert counted == {"builds": (1, 0, 0, 9_000), "nightly": (2, 2, 0, 6_000), DEFAULT_QUEUE: (1, 1, 0, 3_000)}
+    assert list(counted) == ["builds", "nightly", DEFAULT_QUEUE]
+    assert list(used(base, by=UsageBy.QUEUE, limit=2)) == ["builds", "nightly"]
+    assert used(base) == {ANN: (3, 3, 0, 9_000), BOB: (1, 0, 0, 9_000)}
 
 
 def test_most_run_time_comes_first_up_to_a_number(base: Base) -> None:

@@ -154,7 +154,7 @@ RUNS: Final = """
         cancel_ms IS NOT NULL, failures, stuck, finished_ms - started_ms FROM runs ORDER BY run_id"""
 WISH: Final = """
     SELECT retries, crash_limit, on_lost, schedule IS NOT NULL, on_disconnect = 'stop' FROM jobs WHERE job_id = ?"""
-_USAGE: Final = "SELECT name, sum(success), sum(failed), sum(cancelled) FROM usage GROUP BY name"
+_USAGE: Final = "SELECT name, sum(success), sum(failed), sum(cancelled) FROM usage WHERE kind = 'owner' GROUP BY name"
 _HELD: Final = "SELECT run_id, job_id, blocked & 8 FROM runs WHERE status = 'pending'"
 EVENTS: Final = """
     SELECT event_id, job_id, run_first, run_last, worker_id, was, became, reason, detail FROM events

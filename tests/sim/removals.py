@@ -104,7 +104,7 @@ class Removals:
         for row in sorted(rows):
             if row.run in self.runs:
                 continue
-            if self._made(row.run) in ("requeued", "retry"):
+            if self._made(row.run) in ("requeued", "retry", "rerun"):
                 tasks[last[row.job, row.task]] -= 1
             tasks[row.status] += 1
             last[row.job, row.task] = row.status

@@ -30,13 +30,14 @@ _END: Final = """
 
 # Retries that prefer another worker and whose pause is over, and until when they do.
 _AVOIDING: Final = """
-    SELECT run_id, avoids, due_ms, wish LIKE '%probation":_%' AND wish NOT LIKE '%probation":false%'
-    FROM runs JOIN demands USING (demand_id) WHERE status = 'pending' AND blocked & 90 = 16"""
+    SELECT run_id, avoids, due_ms, wish LIKE '%probation":_%' AND wish NOT LIKE '%probation":false%', queue
+    FROM runs r JOIN demands USING (demand_id) JOIN jobs j ON j.job_id = r.job_id
+    WHERE r.status = 'pending' AND blocked & 90 = 16"""
 _CARELESS: Final = """
     SELECT run_id FROM runs WHERE status = 'pending' AND avoids IS NOT NULL AND blocked & 18 = 2"""
 _FREE: Final = "SELECT run_id FROM runs WHERE status = 'pending' AND avoids IS NOT NULL AND blocked & 16 = 0"
 _GIVEN: Final = """
-    SELECT worker_id, avoids, probation FROM runs WHERE run_id = ?"""
+    SELECT worker_id, avoids, probation, queue FROM runs r JOIN jobs j ON j.job_id = r.job_id WHERE run_id = ?"""
 
 # What a turn reads as the time, and when its effects are judged, is no further apart.
 _LATE_MS: Final = TICK_MS_MAX + 1_000
@@ -70,7 +71,7 @@ class Retries:
         if no other one has room, or it has waited for one for long enough.
         """
         for run in given:
-            worker, avoids, probation = self._scheduler.engine.look(_GIVEN, run)[0]
+            worker, avoids, probation, queue = self._scheduler.engine.look(_GIVEN, run)[0]
             seen_ms = self._seen_ms.pop(run, self._timeline.now_ms)
             if worker != avoids:
                 self._free.add(run)
@@ -78,29 +79,30 @@ class Retries:
             over = self._timeline.now_ms - seen_ms >= AVOID_MS - JUMP_MS or self._scheduler.started_ms > seen_ms
             if run in self._free or probation or over:
                 continue
-            if roomy := self._roomy(avoids):
+            if roomy := self._roomy(avoids, queue):
                 raise Violation(f"run {run} is tried again on {worker}, though {', '.join(roomy)} has room")
 
-    def _takers(self, avoids: str) -> list[Session]:
-        """The workers that take runs now, but for one."""
+    def _takers(self, avoids: str, queue: str | None) -> list[Session]:
+        """The workers that take runs of a queue now, but for one. None: the queue `default`."""
         sessions = self._scheduler.dispatcher._sessions
         now_ms = self._scheduler.clock.now().mono_ms
         return [
             session
             for session in sessions
             if session.name != avoids
+            and _serves(session, queue)
             and session.window
             and not session.withheld
             and not session.leaving
             and session.paused_until_ms <= now_ms
         ]
 
-    def _roomy(self, avoids: str) -> list[str]:
+    def _roomy(self, avoids: str, queue: str | None) -> list[str]:
         """Those of them that could start a further run."""
         look = self._scheduler.engine.look
         return [
             other.name
-            for other in self._takers(avoids)
+            for other in self._takers(avoids, queue)
             if look(_HELD, other.name)[0][0] < min(other.worker.slots, other.window)
         ]
 
@@ -114,11 +116,14 @@ class Retries:
         for (run,) in self._scheduler.engine.look(_CARELESS):
             raise Violation(f"run {run} waits for its retry, and will take any worker then")
         self._free.update(run for (run,) in self._scheduler.engine.look(_FREE))
-        for run, avoids, due_ms, suspect in self._scheduler.engine.look(_AVOIDING):
+        for run, avoids, due_ms, suspect, queue in self._scheduler.engine.look(_AVOIDING):
             self._seen_ms.setdefault(run, now_ms)
-            polls = any(session.polls and session.name != avoids for session in self._scheduler.dispatcher._sessions)
-            another = polls or self._takers(avoids)
-            if due_ms is not None and due_ms > wall_ms and another and (suspect or not self._roomy(avoids)):
+            polls = any(
+                session.polls and session.name != avoids and _serves(session, queue)
+                for session in self._scheduler.dispatcher._sessions
+            )
+            another = polls or self._takers(avoids, queue)
+            if due_ms is not None and due_ms > wall_ms and another and (suspect or not self._roomy(avoids, queue)):
                 continue
             since_ms = self._stuck_ms[run] = before.get(run, now_ms)
             still_ms = sum(max(0, min(end, now_ms) - max(start, since_ms)) for start, end in self._scheduler.still)
@@ -126,3 +131,7 @@ class Retries:
                 raise Violation(
                     f"run {run} waits for another worker than {avoids} since {now_ms - since_ms} ms in vain"
                 )
+
+
+def _serves(session: Session, queue: str | None) -> bool:
+    return not {queue or "default", "*"}.isdisjoint(session.worker.queues)

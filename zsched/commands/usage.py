@@ -1,4 +1,4 @@
-"""zsched usage - sum up what the runs of each owner have used.
+"""zsched usage - sum up what the runs of each owner or queue have used.
 
 Usage:
   zsched usage [options]
@@ -7,7 +7,7 @@ Counts runs that have ended, also those that were retried, and the time that the
 400 days.
 
 Options:
-  --by=WHAT     What to count by: owner (owner).
+  --by=WHAT     What to count by: owner or queue (owner).
   --since=TIME  Count from the day of TIME on: 30d (before now), or 2026-11-24T00:00:00Z (all days).
   --json        Print the sums as a JSON array.
   --url=URL     The scheduler: http://…, https://… or unix:/PATH (ZSCHED_URL).
@@ -27,7 +27,7 @@ from zsched.commands import options, table
 def main(argv: Sequence[str]) -> int:
     """Run the command; returns its exit code."""
     arguments = options.parse(__doc__, argv, mixed=True)
-    by = options.choice(__doc__, arguments, "--by", ("owner",)) or "owner"
+    by = options.choice(__doc__, arguments, "--by", ("owner", "queue")) or "owner"
     with Client(options.text(arguments, "--url")) as client:
         used = client.usage(by, options.text(arguments, "--since"))
     if arguments["--json"]:

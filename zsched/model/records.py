@@ -43,12 +43,13 @@ class UsageBy(StrEnum):
     """What usage is counted by."""
 
     OWNER = "owner"
+    QUEUE = "queue"
 
 
 class Usage(Struct, frozen=True, kw_only=True):
-    """What the ended runs of an owner have used since a day."""
+    """What the ended runs of an owner, or of a queue, have used since a day."""
 
-    key: Annotated[str, about("The owner; empty for jobs without one.")]
+    key: Annotated[str, about("The owner, empty for jobs without one; or the queue.")]
     success: Annotated[Natural, about("How many runs ended with success.")]
     failed: Annotated[Natural, about("How many runs failed, those that were retried included.")]
     cancelled: Annotated[Natural, about("How many runs were cancelled.")]

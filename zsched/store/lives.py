@@ -196,8 +196,8 @@ class Lives(Core):
 
     def _follow(self, move: Move, row: Row, change: Change) -> RunId | None:
         """Make the next run of a task whose run has ended, if it may have one. `row`: of sql.ENDED_RUNS."""
-        run_id, job_id, task, failures, demand_id, owner_id, retries, backoff, retry_on, worker_id, *end = row
-        self._ledger.usage.know(job_id, owner_id)
+        run_id, job_id, task, failures, demand_id, owner_id, queue, retries, backoff, retry_on, worker_id, *end = row
+        self._ledger.usage.know(job_id, owner_id, queue)
         due_ms, avoids, demand = change.due_ms, None, self._demand(demand_id)
         if move.successor is Cause.RETRY:
             if not is_retried(read_failures(retry_on), *end):
@@ -217,8 +217,10 @@ class Lives(Core):
                 return None
             demand_id = self._probation_id(demand_id, demand, change.together or int(move.crash))
         blocked = (Blocked.LIMITED if demand.limits else 0) | (0 if due_ms is None else Blocked.DUE)
-        # A run that waits for room under its limits has no choice of workers.
-        if avoids is not None and not demand.limits:
+        if demand.limits:
+            # A run that waits for room under its limits has no choice of workers.
+            avoids = None
+        if avoids is not None:
             blocked |= Blocked.AVOIDS
             due_ms = change.at_ms + AVOID_MS if due_ms is None else due_ms
         values = (move.attempt, demand_id, blocked, due_ms, move.failure, change.at_ms, avoids, run_id)

@@ -158,12 +158,16 @@ class EngineReader:
         return {status: stored.get(status, 0) for status in RunStatus}
 
     def usage(self, by: UsageBy, since_ms: int, limit: int) -> list[Usage]:
-        return [
-            Usage(key=key, success=int(success), failed=int(failed), cancelled=int(cancelled), run_ms=int(run_ms))
-            for key, success, failed, cancelled, run_ms in self._execute(
-                usage.USAGE, (by, since_ms // usage.DAY_MS, limit)
-            )
-        ]
+        day = since_ms // usage.DAY_MS
+        found = [_usage(key, counts) for key, *counts in self._execute(usage.USAGE, (by, day, limit))]
+        if by is UsageBy.QUEUE:
+            # Each run counts for an owner, and for a queue unless that is `default`.
+            (every,), (elsewhere,) = (self._execute(usage.TOTAL_USAGE, (kind, day)) for kind in UsageBy)
+            rest = [all_runs - others for all_runs, others in zip(every, elsewhere, strict=True)]
+            if any(rest):
+                found.append(_usage(DEFAULT_QUEUE, rest))
+            found.sort(key=lambda used: (-used.run_ms, used.key))
+        return found[:limit]
 
     def workers_by_status(self) -> dict[WorkerStatus, int]:
         stored = {WorkerStatus(status): count for status, count in self._execute(sql.WORKERS_BY_STATUS)}
@@ -246,3 +250,8 @@ def _job_id(row: Row) -> JobId:
 
 def _status(row: Row) -> tuple[JobId, RunStatus]:
     return JobId(row[0]), rows.RUN_STATUS[row[1]]
+
+
+def _usage(key: str, counts: Sequence[int]) -> Usage:
+    success, failed, cancelled, run_ms = map(int, counts)
+    return Usage(key=key, success=success, failed=failed, cancelled=cancelled, run_ms=run_ms)

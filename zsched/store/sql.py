@@ -131,7 +131,7 @@ COUNT_TASKS: Final = """
     UPDATE jobs SET pending = pending + ?, running = running + ?, success = success + ?, failed = failed + ?,
         cancelled = cancelled + ?, updated_ms = ? WHERE job_id = ?"""
 # Of a job with a task that has ended: returns how many live ones it has left, and its owner.
-COUNT_ENDED: Final = f"{COUNT_TASKS} RETURNING job_id, pending + running + unmade, owner_id"
+COUNT_ENDED: Final = f"{COUNT_TASKS} RETURNING job_id, pending + running + unmade, owner_id, queue"
 # A cancel of a recurring job cancels only its live fire.
 MARK_JOB_CANCELLED: Final = """
     UPDATE jobs SET cancel_by = ?, cancel_ms = ?, cancel_reason = ?,
@@ -267,7 +267,7 @@ CRASHES: Final = """
     SELECT r.crashes, j.crash_limit FROM runs r JOIN jobs j ON j.job_id = r.job_id WHERE r.run_id = ?"""
 # Ended runs, and what their jobs say of successors.
 ENDED_RUNS: Final = """
-    SELECT r.run_id, r.job_id, r.task, r.failures, r.demand_id, j.owner_id, j.retries, j.backoff, j.retry_on,
+    SELECT r.run_id, r.job_id, r.task, r.failures, r.demand_id, j.owner_id, j.queue, j.retries, j.backoff, j.retry_on,
         r.worker_id, r.reason, r.exit_code, r.signal
     FROM runs r JOIN jobs j ON j.job_id = r.job_id WHERE r.run_id IN (VALUES (?)) ORDER BY r.run_id"""
 # 66 is Blocked.DUE and Blocked.DATE. A run that then avoids a worker (16 is Blocked.AVOIDS) does so until another time.
