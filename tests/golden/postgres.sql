@@ -77,7 +77,7 @@ UPDATE demands SET pending = pending + given.c1, running = running + given.c2 FR
 
 -- COUNT_ENDED
 UPDATE jobs SET pending = pending + given.c1, running = running + given.c2, success = success + given.c3, failed = failed + given.c4,
-        cancelled = cancelled + given.c5, updated_ms = given.c6 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[]) AS given (c1, c2, c3, c4, c5, c6, c7) WHERE job_id = given.c7 RETURNING job_id, pending + running + unmade, owner_id;
+        cancelled = cancelled + given.c5, updated_ms = given.c6 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[]) AS given (c1, c2, c3, c4, c5, c6, c7) WHERE job_id = given.c7 RETURNING job_id, pending + running + unmade, owner_id, queue;
 
 -- COUNT_TASKS
 UPDATE jobs SET pending = pending + given.c1, running = running + given.c2, success = success + given.c3, failed = failed + given.c4,
@@ -101,7 +101,7 @@ DELETE FROM jobs WHERE job_id = ANY ($1::bigint[]);
 DELETE FROM runs WHERE job_id = ANY ($1::bigint[]);
 
 -- ENDED_RUNS
-SELECT r.run_id, r.job_id, r.task, r.failures, r.demand_id, j.owner_id, j.retries, j.backoff, j.retry_on,
+SELECT r.run_id, r.job_id, r.task, r.failures, r.demand_id, j.owner_id, j.queue, j.retries, j.backoff, j.retry_on,
         r.worker_id, r.reason, r.exit_code, r.signal
     FROM runs r JOIN jobs j ON j.job_id = r.job_id WHERE r.run_id = ANY ($1::bigint[]) ORDER BY r.run_id;
 

@@ -210,7 +210,7 @@ UPDATE jobs SET pending = pending + ?, running = running + ?, success = success 
 
 -- COUNT_ENDED
 UPDATE jobs SET pending = pending + ?, running = running + ?, success = success + ?, failed = failed + ?,
-        cancelled = cancelled + ?, updated_ms = ? WHERE job_id = ? RETURNING job_id, pending + running + unmade, owner_id;
+        cancelled = cancelled + ?, updated_ms = ? WHERE job_id = ? RETURNING job_id, pending + running + unmade, owner_id, queue;
 
 -- MARK_JOB_CANCELLED
 UPDATE jobs SET cancel_by = ?, cancel_ms = ?, cancel_reason = ?,
@@ -388,7 +388,7 @@ UPDATE runs SET ends_ms = ends_ms + ? WHERE status = 'running' AND ends_ms IS NO
 SELECT r.crashes, j.crash_limit FROM runs r JOIN jobs j ON j.job_id = r.job_id WHERE r.run_id = ?;
 
 -- ENDED_RUNS
-SELECT r.run_id, r.job_id, r.task, r.failures, r.demand_id, j.owner_id, j.retries, j.backoff, j.retry_on,
+SELECT r.run_id, r.job_id, r.task, r.failures, r.demand_id, j.owner_id, j.queue, j.retries, j.backoff, j.retry_on,
         r.worker_id, r.reason, r.exit_code, r.signal
     FROM runs r JOIN jobs j ON j.job_id = r.job_id WHERE r.run_id IN (VALUES (?)) ORDER BY r.run_id;
 
@@ -689,12 +689,23 @@ INSERT INTO usage (kind, name, day, success, failed, cancelled, run_ms)
         failed = usage.failed + excluded.failed, cancelled = usage.cancelled + excluded.cancelled,
         run_ms = usage.run_ms + excluded.run_ms;
 
+-- ADD_QUEUE_USAGE
+INSERT INTO usage (kind, name, day, success, failed, cancelled, run_ms)
+    VALUES ('queue', ?, ?, ?, ?, ?, ?)
+    ON CONFLICT (kind, name, day) DO UPDATE SET success = usage.success + excluded.success,
+        failed = usage.failed + excluded.failed, cancelled = usage.cancelled + excluded.cancelled,
+        run_ms = usage.run_ms + excluded.run_ms;
+
 -- TIMES
 SELECT run_id, started_ms FROM runs WHERE run_id IN (VALUES (?)) AND started_ms IS NOT NULL;
 
 -- USAGE
 SELECT name, sum(success), sum(failed), sum(cancelled), sum(run_ms) FROM usage
     WHERE kind = ? AND day >= ? GROUP BY name ORDER BY sum(run_ms) DESC, name LIMIT ?;
+
+-- TOTAL_USAGE
+SELECT coalesce(sum(success), 0), coalesce(sum(failed), 0), coalesce(sum(cancelled), 0), coalesce(sum(run_ms), 0)
+    FROM usage WHERE kind = ? AND day >= ?;
 
 -- DELETE_USAGE
 DELETE FROM usage WHERE day < ?;
