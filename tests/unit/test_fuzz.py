@@ -342,5 +342,6 @@ def gate(tmp_path: Path) -> Iterator[Gate]:
         yield Gate(tmp_path, rest)
 
 
+@pytest.mark.slow
 def test_every_caller_gets_an_answer_and_only_allowed_ones_get_in(gate: Gate) -> None:
     fuzz("gate, callers", callers, gate.ask, examples=1_000)

@@ -260,6 +260,7 @@ def marks(value: object) -> int:
     return 0
 
 
+@pytest.mark.slow
 @settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     value=st.recursive(
