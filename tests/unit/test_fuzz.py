@@ -44,7 +44,7 @@ SECONDS = float(os.environ.get("ZSCHED_FUZZ_SECONDS", "0"))
 MADE_EACH = 50
 READ_S_MAX = 1.0
 
-pytestmark = pytest.mark.timeout(60 + 3 * SECONDS)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(60 + 3 * SECONDS)]
 
 
 def fuzz(kind: str, inputs: st.SearchStrategy[Any], read: Callable[[Any], int], examples: int = 60) -> None:
@@ -342,6 +342,5 @@ def gate(tmp_path: Path) -> Iterator[Gate]:
         yield Gate(tmp_path, rest)
 
 
-@pytest.mark.slow
 def test_every_caller_gets_an_answer_and_only_allowed_ones_get_in(gate: Gate) -> None:
     fuzz("gate, callers", callers, gate.ask, examples=1_000)
