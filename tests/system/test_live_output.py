@@ -14,6 +14,8 @@ from tests.system.process import WorkerProcess
 from tests.system.session import Scheduler, until
 from zsched.model.limits import WAITERS_MAX
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scheduler]:

@@ -697,6 +697,7 @@ def test_callers_of_a_turn_that_may_be_stored_learn_that_it_is_unknown(tmp_path:
             scheduler.submit()
 
 
+@pytest.mark.slow
 def test_loop_ends_when_it_can_not_read_for_long_whether_it_still_leads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

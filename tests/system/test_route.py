@@ -112,6 +112,7 @@ def world() -> Iterator[World]:
     world.close()
 
 
+@pytest.mark.slow
 def test_search_without_rest_is_logged_once(world: World, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     # Two rounds, and the begin of the third.

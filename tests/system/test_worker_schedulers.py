@@ -13,6 +13,8 @@ from tests.system.session import free_ports
 from tests.system.stub import DEADLINE_S, StubScheduler
 from zsched.protocol import Heartbeat
 
+pytestmark = pytest.mark.slow
+
 # Longer than a round through the list, and so long that a session that ends by its timeout is seen.
 TIMEOUT_MS = 12_000
 

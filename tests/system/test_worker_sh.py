@@ -11,6 +11,8 @@ import pytest
 from tests.system.process import ROOT, WorkerProcess, children
 from tests.system.session import Program, Scheduler, until
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = ROOT / "docs" / "examples" / "worker.sh"
 
 

@@ -45,7 +45,7 @@ SECONDS = float(os.environ.get("ZSCHED_FUZZ_SECONDS", "0"))
 MADE_EACH = 50
 READ_S_MAX = 1.0
 
-pytestmark = pytest.mark.timeout(60 + 3 * SECONDS)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(60 + 3 * SECONDS)]
 
 
 def fuzz(kind: str, inputs: st.SearchStrategy[Any], read: Callable[[Any], int], examples: int = 60) -> None:

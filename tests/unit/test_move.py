@@ -28,6 +28,8 @@ from zsched.store.sqlite.engine import SqliteEngine
 from zsched.store.sqlite.lock import Lock
 from zsched.store.transfer import COUNTERS, NUMBERED, TABLES
 
+pytestmark = pytest.mark.slow
+
 LATER = NOW + 1
 
 

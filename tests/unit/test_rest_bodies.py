@@ -186,6 +186,7 @@ BODIES = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", POSTS)
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(body=BODIES)
@@ -260,6 +261,7 @@ def marks(value: object) -> int:
     return 0
 
 
+@pytest.mark.slow
 @settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     value=st.recursive(
@@ -399,6 +401,7 @@ for _ in range(150):
 """
 
 
+@pytest.mark.slow
 def test_first_uses_of_a_shape_by_several_threads_do_no_harm() -> None:
     """In a process of its own, since msgspec would crash it."""
     done = subprocess.run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import re
@@ -277,6 +278,8 @@ def test_a_full_store_says_try_again_and_has_stored_nothing(tmp_path: Path) -> N
 def no_free_files() -> Iterator[list[int]]:
     """All descriptors of this process are taken, until those of the list are closed."""
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # What earlier tests have left would close its files later.
+    gc.collect()
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 10, limits[1]))
     taken: list[int] = []
     try:
