@@ -2,7 +2,7 @@
 
 Usage: python -m bench.dispatch [--db=URL] [RUNS] [WORKERS] [SLOTS]      (100000 runs, 8 workers of 8 slots by default)
 
-With --db, a database on that PostgreSQL server, whose role may create databases; else SQLite.
+--db: URL of a PostgreSQL server, with a role that can create databases. Default: SQLite.
 
 The scheduler's real loop on a real ROUTER socket and a real database that syncs each commit to disk, events on. The
 workers are fakes in one other process: they answer each run frame with its results and execute nothing. So this is what

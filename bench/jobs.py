@@ -2,7 +2,7 @@
 
 Usage: python -m bench.jobs [--db=URL] [N] [SLOTS]      (10000 jobs and 2 slots by default)
 
-With --db, the scheduler's database is on that PostgreSQL server, whose role may create databases; else it is SQLite.
+--db: URL of a PostgreSQL server for the scheduler's database, with a role that can create databases. Default: SQLite.
 
 Everything is on: the database syncs each commit to disk, events are written, output is captured. A job is a real `sh
 -c` process. The time runs from the first byte of the first submit to the last result in the database. Ratios hold on a

@@ -58,7 +58,7 @@ def shared(folder: Path, server: DurableServer) -> Sharing:
 
 @contextmanager
 def replicated() -> Iterator[tuple[DurableServer, Replica]]:
-    """A server whose commits wait for its replica."""
+    """A server with synchronous replication: a commit waits for the replica."""
     with own_network(), DurableServer() as primary, Replica(primary) as replica:
         with psycopg.connect(primary.socket_url, autocommit=True) as operator:
             operator.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
@@ -131,7 +131,7 @@ def test_cancelled_wait_for_a_replica_is_never_an_ack(tmp_path: Path) -> None:
 
 @pytest.fixture(params=["data", "wal"])
 def small(request: pytest.FixtureRequest) -> Iterator[tuple[DurableServer, Full, bool]]:
-    """A server whose data or log is on a small disk; that disk; and whether the server outlives that it is full."""
+    """A server with its data or its log on a small disk; that disk; and whether the server survives a full disk."""
     with own_network(), ExitStack() as stack:
         server = DurableServer("max_wal_size=64MB", "min_wal_size=2MB", "wal_recycle=off")
         stack.callback(server.end)

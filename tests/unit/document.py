@@ -57,8 +57,9 @@ def template(path: str) -> str | None:
 
 def hold_against(answer: testing.Result, method: str, path: str) -> None:
     """Fails unless the document has this answer to this call: its status, its media type, its body."""
-    # The router takes this for /healthz, the gate does not: it is no documented path.
-    if path.startswith("//"):
+    # The server refuses an empty segment before the router sees it (system/test_smuggling.py). The router alone takes
+    # //healthz for /healthz, and /jobs//cancel for that of a job.
+    if "//" in path.partition("?")[0]:
         return
     found = template(path)
     item = DOCUMENT["paths"].get(found, {})

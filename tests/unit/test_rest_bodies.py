@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from falcon import testing
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.unit.rest import Rest, problem, until
@@ -199,6 +199,7 @@ def test_whatever_bytes_come_the_answer_is_one_that_is_documented(rest: Rest, pa
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(path=st.text(max_size=30), query=st.text(max_size=30))
+@example(path="/cancel", query="")
 def test_whatever_path_and_query_come_no_read_fails(rest: Rest, path: str, query: str) -> None:
     for known in ("", "jobs/", "runs/", "workers/"):
         answer = rest.get(f"/{known}{path.replace('?', '')}", query_string=query.lstrip("?"))

@@ -13,8 +13,8 @@ from zsched.store.postgres import dialect
 from zsched.store.postgres.dialect import Encoded, Statement
 from zsched.store.postgres.session import Call, LostError, Session, error_of
 
-# The server asks, as we do, whether the other host is still there. Else it would keep the locks of a turn whose host is
-# gone.
+# The server probes idle connections, as the client does. Otherwise it would keep the locks of a turn after the
+# scheduler's host has disappeared.
 _ALIVE: Final = (
     f"SET tcp_keepalives_idle = {PG_KEEPALIVE_S}",
     f"SET tcp_keepalives_interval = {PG_KEEPALIVE_S}",
