@@ -230,7 +230,7 @@ def test_such_a_job_finds_what_every_job_finds(stage: Stage) -> None:
     # The loader complains of the last in each program that begins with it: the one before the job must not.
     own: dict[str, object] = {"env": {"A": "a=1", "LD_PRELOAD": "/nowhere"}, "secret_env": {"B": "b b"}}
     plain, leased = (stage.scheduler.run(command, **own, **more) for more in ({}, {"lease_ms": LEASE_MS}))
-    ids = ("ZSCHED_RUN_ID", "ZSCHED_JOB_ID", "ZSCHED_MARK")
+    ids = ("ZSCHED_RUN_ID", "ZSCHED_JOB_ID", "ZSCHED_MARK", "ZSCHED_MESSAGE_FILE")
     found = [
         [line for line in result.stdout.head.decode().splitlines() if not line.startswith(ids)]
         for result in (plain, leased)
@@ -264,12 +264,12 @@ def test_job_whose_guard_ended_before_it_began_does_not_begin(tmp_path: Path) ->
     assert leash[place] == str(os.getpid())
     mark = tmp_path / "ran"
 
-    began = subprocess.run([*leash, f"touch {mark}"], capture_output=True, text=True)
+    began = subprocess.run([*leash, "/bin/sh", "-c", f"touch {mark}"], capture_output=True, text=True)
     assert (began.returncode, mark.exists()) == (0, True)
     mark.unlink()
     # As if another had been our parent.
     leash[place] = str(children(1)[0] if os.getpid() == 1 else 1)
-    late = subprocess.run([*leash, f"touch {mark}"], capture_output=True, text=True)
+    late = subprocess.run([*leash, "/bin/sh", "-c", f"touch {mark}"], capture_output=True, text=True)
     assert (late.returncode, mark.exists()) == (1, False)
     assert "the guard has ended" in late.stderr
     assert sys.executable in leash

@@ -40,10 +40,13 @@ from zsched.protocol import (
 )
 from zsched.scheduler import loop
 from zsched.scheduler.dispatcher import Dispatcher, Settings
+from zsched.scheduler.dispatcher.acts import Delete, Release
 from zsched.scheduler.dispatcher.bulk import Action, Bulk, Selection
 from zsched.scheduler.dispatcher.commands import (
     Cancel,
+    Command,
     EndSchedule,
+    JobState,
     Made,
     NotFoundError,
     Submit,
@@ -303,6 +306,33 @@ def test_a_job_goes_to_a_worker_and_its_result_comes_back(scheduler: Scheduler) 
 def test_a_refused_command_is_raised_to_its_caller(scheduler: Scheduler) -> None:
     with pytest.raises(NotFoundError):
         scheduler.inbox.call(Cancel(JobId(99), TEST))
+
+
+def test_command_on_a_job_that_the_same_turn_removes_is_answered_as_not_found(scheduler: Scheduler) -> None:
+    (job_id,) = scheduler.submit()
+    scheduler.inbox.call(Cancel(job_id, TEST))
+    replies: list[object] = []
+
+    def call(command: Command[JobState]) -> None:
+        try:
+            replies.append(scheduler.inbox.call(command))
+        except NotFoundError as error:
+            replies.append(error.code)
+
+    def remove() -> None:
+        del scheduler.store.before["release"]
+        threads[1].start()
+        scheduler.until(lambda: bool(scheduler.inbox))
+
+    # The release waits in its turn until the removal is posted, which the same turn takes next.
+    scheduler.store.before["release"] = remove
+    threads = [threading.Thread(target=call, args=(act(job_id, TEST),)) for act in (Release, Delete)]
+    threads[0].start()
+    scheduler.until(lambda: len(replies) == 2)
+    for thread in threads:
+        thread.join()
+    (removed,) = [reply.job.job_id for reply in replies if isinstance(reply, JobState)]
+    assert (removed, "unknown_job" in replies) == (job_id, True)
 
 
 def test_what_does_not_fit_into_one_turn_is_done_in_the_next(scheduler: Scheduler, pool: ThreadPoolExecutor) -> None:

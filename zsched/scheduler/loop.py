@@ -292,6 +292,8 @@ class Loop:
             return command, future, answer
         try:
             return command, future, self._dispatcher.complete(answer)
+        except RefusedError as refused:
+            return command, future, refused
         except StoreError:
             raise
         except Exception as error:

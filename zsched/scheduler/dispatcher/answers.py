@@ -5,7 +5,8 @@ A caller's thread reads by a connection of its own, which may fail when the turn
 fails, and nothing was done.
 
 A verb of the store that returns its row needs no such read. A job's status follows from counters, which are written at
-the end of the turn, so a job is read after that.
+the end of the turn, so a job is read after that. A later command of the turn, or retention, may have removed it: then the
+reply is NotFoundError, as of any command that comes too late.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Generic, TypeVar
 
 from zsched.model.queues import Queue
 from zsched.model.types import JobId, RunId
-from zsched.scheduler.dispatcher.commands import JobState, RunState, TokenState
+from zsched.scheduler.dispatcher.commands import JobState, NotFoundError, RunState, TokenState
 from zsched.scheduler.dispatcher.why import why
 from zsched.store.contract import QueueState, Reader, StoreCorrupt
 
@@ -34,11 +35,12 @@ class Deferred(Generic[T]):
 
 
 def job_state(job_id: JobId) -> Deferred[JobState]:
-    """A job that exists, its last run and that run's output."""
+    """A job, its last run and that run's output."""
 
     def read(reader: Reader) -> JobState:
         job = reader.job(job_id)
-        assert job is not None
+        if job is None:
+            raise NotFoundError("unknown_job", "Job not found")
         last = _unless_damaged(lambda: reader.last_run(job_id))
         output = None if last is None else _unless_damaged(lambda: reader.output(last.run_id))
         return JobState(job, last, output, why(reader, job, last))
@@ -47,11 +49,12 @@ def job_state(job_id: JobId) -> Deferred[JobState]:
 
 
 def run_state(run_id: RunId) -> Deferred[RunState]:
-    """A run that exists, and its output."""
+    """A run, and its output."""
 
     def read(reader: Reader) -> RunState:
         run = reader.run(run_id)
-        assert run is not None
+        if run is None:
+            raise NotFoundError("unknown_run", "Run not found")
         return RunState(run, _unless_damaged(lambda: reader.output(run_id)))
 
     return Deferred(read)
@@ -68,11 +71,12 @@ def queue_state(name: str) -> Deferred[QueueState]:
 
 
 def token_state(token_id: str) -> Deferred[TokenState]:
-    """A token that exists, and how many of its jobs are left."""
+    """A token, and how many of its jobs are left."""
 
     def read(reader: Reader) -> TokenState:
         token = reader.token(token_id)
-        assert token is not None
+        if token is None:
+            raise NotFoundError("unknown_token", "Token not found")
         return TokenState(token, *reader.left(token.owner))
 
     return Deferred(read)
