@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import attrgetter
 from typing import Annotated, Any, Final
 
 from msgspec import Meta, Struct
@@ -52,6 +53,13 @@ class Launch(Struct, frozen=True, kw_only=True):
 FEATURES: Final = tuple(name for name in Launch.__struct_fields__ if not name.endswith("_hint"))
 
 
+_VALUES: Final = attrgetter(*Launch.__struct_fields__)
+_PLAIN: Final = (None,) * len(Launch.__struct_fields__)
+
+
 def launch_fields(source: Launch) -> dict[str, Any]:
-    """The fields of Launch as arguments, for another type that has them."""
-    return {name: getattr(source, name) for name in Launch.__struct_fields__}
+    """The fields of Launch that have a value, as arguments for another type that has them."""
+    values = _VALUES(source)
+    if values == _PLAIN:
+        return {}
+    return {name: value for name, value in zip(Launch.__struct_fields__, values, strict=True) if value is not None}

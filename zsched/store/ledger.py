@@ -147,8 +147,8 @@ class Ledger:
         self._moves = [move for move in self._moves if move[0] not in ends]
         # A schedule may end without a change of a task.
         counted = engine.executemany(sql.COUNT_ENDED, [(*changed[job_id], now_ms, job_id) for job_id in ends])
-        for job_id, live, *place in counted:
-            self.usage.know(job_id, *place)
+        for job_id, live, owner_id, queue in counted:
+            self.usage.know(job_id, owner_id, queue)
             if not live:
                 self._ended.add(job_id)
         self._ends.clear()

@@ -117,7 +117,7 @@ class Lives(Core):
             # The guard excludes what the table refuses.
             move = MOVES[state][cause]
             self._record(status, move, group, change)
-            done += [Moved(run, job, change.worker_id or worker, move) for run, job, worker, *_ in group]
+            done += [Moved(run, job, change.worker_id or worker, move) for run, job, worker, _, _, _ in group]
             ended |= move.final
         return self._end_tasks(done, change) if ended else done
 
@@ -134,7 +134,7 @@ class Lives(Core):
                         at_ms, actor, job, run, run, owner or worker, status, became,
                         change.reasons[run] if given else reason, detail,
                     )
-                    for run, job, worker, *_ in moved
+                    for run, job, worker, _, _, _ in moved
                 ]
             )  # fmt: skip
         if became is not status:
@@ -142,7 +142,7 @@ class Lives(Core):
             self._tally([row[5] for row in moved], status, became)
         if move.final:
             took_ms = self._took_ms(status, moved, change.at_ms) if change.took_ms is None else change.took_ms
-            self._ledger.usage.add([(row[1], became, took_ms.get(row[0], 0)) for row in moved])
+            self._ledger.usage.add(became, [(row[1], took_ms.get(row[0], 0)) for row in moved])
         held = {change.worker_id: len(moved)} if change.worker_id else Counter(row[2] for row in moved)
         for worker_id, runs in held.items():
             if became is RUNNING and status is not RUNNING:
@@ -155,10 +155,13 @@ class Lives(Core):
 
     def _tally(self, demands: Sequence[int], was: RunStatus | None, became: RunStatus) -> None:
         """Count moved runs for their demands. Demands of plain jobs are not counted."""
+        known = {demand_id: self._demand(DemandId(demand_id)) for demand_id in set(demands)}
+        # Most turns move runs of plain jobs alone.
+        if not any(demand.tallied for demand in known.values()):
+            return
         for demand_id, runs in Counter(demands).items():
-            demand = self._demand(DemandId(demand_id))
-            if demand.tallied:
-                self._tallies.change(DemandId(demand_id), demand, was, became, runs)
+            if known[demand_id].tallied:
+                self._tallies.change(DemandId(demand_id), known[demand_id], was, became, runs)
 
     def _took_ms(self, status: RunStatus, moved: Sequence[Row], now_ms: int) -> Mapping[int, int]:
         """How long runs ran that the scheduler has ended now, by run."""

@@ -38,8 +38,10 @@ TOTAL_USAGE: Final = """
     FROM usage WHERE kind = ? AND day >= ?"""
 DELETE_USAGE: Final = "DELETE FROM usage WHERE day < ?"
 
-# A run that has ended: its job, how, and how many ms it ran.
-Ended = tuple[JobId, RunStatus, int]
+# A run that has ended: its job, the place of its result, and how many ms it ran.
+Ended = tuple[JobId, int, int]
+# A job that is not known: it counts as one without an owner, of the queue `default`.
+_UNKNOWN: Final = (None, None)
 
 
 class Usage:
@@ -47,7 +49,7 @@ class Usage:
 
     def __init__(self) -> None:
         self._ended: list[Ended] = []
-        # The owners, by number, and the queues of their jobs; None: no owner, the queue `default`.
+        # The owners, by number, and the queues of jobs with a run that has ended; None: no owner, the queue `default`.
         self._jobs: dict[JobId, tuple[int | None, str | None]] = {}
 
     def __len__(self) -> int:
@@ -57,29 +59,34 @@ class Usage:
         """A turn begins."""
         self._jobs.clear()
 
-    def add(self, ended: Iterable[Ended]) -> None:
-        self._ended += ended
-
     def know(self, job_id: JobId, owner_id: int | None, queue: str | None) -> None:
         """The owner and the queue of a job with a run that has ended."""
         self._jobs[job_id] = owner_id, queue
+
+    def add(self, status: RunStatus, ended: Iterable[tuple[JobId, int]]) -> None:
+        """Runs that have ended with that status: their jobs, and how many ms they ran."""
+        place = _RESULTS[status]
+        self._ended += [(job_id, place, run_ms) for job_id, run_ms in ended]
 
     def cut(self, count: int) -> None:
         """Forget all but the first `count` runs."""
         del self._ended[count:]
 
     def write(self, engine: Engine, now_ms: int) -> None:
-        """Write what was counted; `cut` forgets it. A job whose owner is not known counts as one without."""
+        """Write what was counted; `cut` forgets it."""
         if not self._ended:
             return
         of_owners: defaultdict[int | None, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
         of_queues: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
-        jobs = self._jobs
-        for job_id, status, run_ms in self._ended:
-            owner_id, queue = jobs.get(job_id, (None, None))
-            counted = [of_owners[owner_id]] if queue is None else [of_owners[owner_id], of_queues[queue]]
-            for counts in counted:
-                counts[_RESULTS[status]] += 1
+        place_of = self._jobs.get
+        for job_id, place, run_ms in self._ended:
+            owner_id, queue = place_of(job_id, _UNKNOWN)
+            counts = of_owners[owner_id]
+            counts[place] += 1
+            counts[_RUN_MS] += run_ms
+            if queue is not None:
+                counts = of_queues[queue]
+                counts[place] += 1
                 counts[_RUN_MS] += run_ms
         for owner_id, counts in of_owners.items():
             engine.send(ADD_OWNER_USAGE, (owner_id, now_ms // DAY_MS, *counts), rows=1)

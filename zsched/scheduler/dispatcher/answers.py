@@ -5,8 +5,8 @@ A caller's thread reads by a connection of its own, which may fail when the turn
 fails, and nothing was done.
 
 A verb of the store that returns its row needs no such read. A job's status follows from counters, which are written at
-the end of the turn, so a job is read after that. A later command of the turn, or retention, may have removed it: then the
-reply is NotFoundError, as of any command that comes too late.
+the end of the turn, so a job is read after that. A later command of the turn, or retention, may have removed it: then
+the reply is NotFoundError, as of any command that comes too late.
 """
 
 from __future__ import annotations
