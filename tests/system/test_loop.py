@@ -308,7 +308,7 @@ def test_a_refused_command_is_raised_to_its_caller(scheduler: Scheduler) -> None
         scheduler.inbox.call(Cancel(JobId(99), TEST))
 
 
-def test_command_on_a_job_that_the_same_turn_removes_is_answered_as_not_found(scheduler: Scheduler) -> None:
+def test_command_on_a_job_that_the_turn_removes_gets_not_found(scheduler: Scheduler) -> None:
     (job_id,) = scheduler.submit()
     scheduler.inbox.call(Cancel(job_id, TEST))
     replies: list[object] = []
