@@ -127,6 +127,13 @@ UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE '
     WHERE run_id = ended.column7 AND status || '' = 'running' AND worker_id = $8
     RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
 
+-- FIND_DEMANDS
+SELECT demand_id, wish FROM demands WHERE wish = ANY ($1::text[]);
+
+-- FIND_UNIQUE
+SELECT unique_key, holder_id FROM unique_jobs WHERE unique_key = ANY ($1::text[]) AND (
+        SELECT status IN ('pending', 'running') FROM runs WHERE job_id = holder_id ORDER BY run_id DESC LIMIT 1);
+
 -- HANG
 UPDATE runs SET stuck = 1
     WHERE run_id = $1 AND status || '' = 'running' AND CASE WHEN cancel_ms IS NOT NULL THEN 1 WHEN stuck > 0 THEN 0 ELSE 1 END = 1 AND worker_id = $2
@@ -200,6 +207,14 @@ UPDATE runs SET status = 'failed',
         reason = 'quarantined',
         worker_id = $1, detail = $2, finished_ms = $3, due_ms = NULL
     WHERE run_id IN (SELECT r.run_id FROM runs r WHERE r.status = 'pending' AND r.blocked = 0 AND r.demand_id = $4
+        AND r.priority >= $5 ORDER BY r.priority DESC, r.run_id LIMIT $6) AND status || '' = 'pending'
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
+
+-- QUARANTINE_LIMITED
+UPDATE runs SET status = 'failed',
+        reason = 'quarantined',
+        worker_id = $1, detail = $2, finished_ms = $3, due_ms = NULL
+    WHERE run_id IN (SELECT r.run_id FROM runs r WHERE r.status = 'pending' AND r.blocked = 4 AND r.demand_id = $4
         AND r.priority >= $5 ORDER BY r.priority DESC, r.run_id LIMIT $6) AND status || '' = 'pending'
     RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
 

@@ -78,7 +78,7 @@ def _check(store: Store, job: Job, edited: Job, command: EditJob) -> None:
     if late and edited.deadline_ms != job.deadline_ms:
         raise ConflictError("deadline", f"Job {job.job_id} could never start: set a deadline later than run_at")
     if edited.queue != job.queue:
-        queues.demand_few_kinds(store, 1)
+        queues.demand_few_kinds(store, int(store.adds_demand(edited)))
     if edited.command != job.command:
         owners.demand_command(job, command.by)
 
