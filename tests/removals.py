@@ -617,7 +617,7 @@ _REMOVALS: Final = (
         28,
         "an earlier scheduler writes into a moved database",
         "unit/test_move.py::test_writer_that_lost_its_lock_stores_nothing_in_a_moved_database",
-        without_call("move._leading", "take_over"),
+        without_call("move.leading", "take_over"),
     ),
     removal(
         19,

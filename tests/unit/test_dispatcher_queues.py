@@ -106,7 +106,7 @@ def test_star_serves_all_queues(world: World) -> None:
     assert jobs(worker(world, "*")) == made
 
 
-def test_demands_nobody_takes_cost_a_look_for_each_kind_of_worker(
+def test_demands_without_a_taker_cost_a_look_for_each_kind_of_worker(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks: list[str] = []

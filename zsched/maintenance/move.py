@@ -105,10 +105,15 @@ def leading(hold: Hold, name: str, now_ms: int, *, marked: bool = False) -> Iter
     if tenure is None:
         raise StoreLocked(f"a scheduler leads on {name}")
     with closing(tenure):
-        tenure.store.begin()
-        tenure.store.take_over()
-        tenure.store.commit()
+        take_over(tenure)
         yield tenure
+
+
+def take_over(tenure: Tenure) -> None:
+    """Exclude all earlier writers. Raises StoreError."""
+    tenure.store.begin()
+    tenure.store.take_over()
+    tenure.store.commit()
 
 
 def _demand_sides(source: Side, target: Side, old: Tenure, new: Tenure) -> None:
