@@ -36,8 +36,10 @@ class JobsWriter(Lives):
     ) -> list[JobId]:
         keys = [_asked(spec) for spec in specs]
         wanted = {key: self._demand_for(key, owner) for key in dict.fromkeys(keys)}
-        numbers = self._numbers.demand_ids(wanted.values())
-        known = {key: numbers[demand] for key, demand in wanted.items()}
+        if len(wanted) > 1:
+            # Read or stored together. Then each is known.
+            self._numbers.demand_ids(wanted.values())
+        known = {key: self._demand_id(demand) for key, demand in wanted.items()}
         demands = [known[key] for key in keys]
         owner_id = self._numbers.owner_id(owner) if owner else None
         jobs: list[Row] = [
