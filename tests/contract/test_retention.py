@@ -294,6 +294,17 @@ def test_old_events_of_removals_are_removed(base: Base) -> None:
     agree(base)
 
 
+def test_old_events_of_skipped_fires_are_removed(base: Base) -> None:
+    """Their job stays, and may skip a fire every minute."""
+    job = base.recurring(NOW)
+    for at_ms in (NOW, LATER):
+        base.store.skip_fire(job, NOW, "schedule", "its last run has not ended", at_ms)
+    base.turn()
+    purge_events(base, LATER + 1, purged_ms=LATER)
+    assert base.rows("SELECT at_ms FROM events WHERE became = 'fire_skipped'") == [(LATER,)]
+    agree(base)
+
+
 def test_check_still_finds_a_run_that_was_lost(base: Base) -> None:
     base.register()
     ended(base)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from zsched.model import spans
 from zsched.model.events import EventKind
@@ -14,6 +15,9 @@ from zsched.store import acts, removal, sql, usage
 from zsched.store.contract.retention import FireStep, Old, Step
 from zsched.store.engine import Engine, Row
 from zsched.store.ledger import Ledger, Note
+
+# Events that age removes, although their job may stay: a recurring job may skip a fire every minute.
+_PASSING: Final = (EventKind.PURGED, EventKind.FIRE_SKIPPED)
 
 
 class RetentionWriter:
@@ -119,11 +123,11 @@ class RetentionWriter:
     def purge_events(self, before_ms: int, purged_ms: int | None, after: int, count: int, now_ms: int) -> Step:
         found = self._engine.execute(removal.OLD_EVENTS, (after, count))
         looked = [row for row in found if not before_ms <= row[1] <= now_ms]
-        gone: list[Row] = [(event_id,) for event_id in self._of_removed(looked)]
+        gone = {*self._of_removed(looked)}
         if purged_ms is not None:
-            gone += [(row[0],) for row in looked if row[5] == EventKind.PURGED and row[1] < purged_ms]
+            gone |= {row[0] for row in looked if row[5] in _PASSING and row[1] < purged_ms}
         if gone:
-            self._engine.execute_list(removal.DELETE_EVENTS, gone)
+            self._engine.execute_list(removal.DELETE_EVENTS, [(event_id,) for event_id in sorted(gone)])
         return Step(len(gone), looked[-1][0] if len(looked) == count else None)
 
     def _of_removed(self, events: Sequence[Row]) -> list[int]:

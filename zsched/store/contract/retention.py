@@ -66,8 +66,8 @@ class Retention(Protocol):
         """
 
     def purge_events(self, before_ms: int, purged_ms: int | None, after: int, count: int, now_ms: int) -> Step:
-        """Remove events about jobs and runs that are removed, and those of removals before `purged_ms`. Looks at
-        `count` events with a number above `after`, up to the first one at `before_ms` or later.
+        """Remove events about jobs and runs that are removed, and those of removals and of skipped fires before
+        `purged_ms`. Looks at `count` events with a number above `after`, up to the first one at `before_ms` or later.
         """
 
     def purge_tokens(self, valid_ms: int, count: int, now_ms: int) -> int:
