@@ -126,6 +126,7 @@ class BulkDone(Struct, kw_only=True):
     finished: Group | UnsetType = UNSET
     recurring: Group | UnsetType = UNSET
     too_many_pending: Group | UnsetType = UNSET
+    unique: Group | UnsetType = UNSET
     no_schedule: Group | UnsetType = UNSET
     schedule_ended: Group | UnsetType = UNSET
     live: Group | UnsetType = UNSET
