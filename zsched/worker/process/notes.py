@@ -122,8 +122,8 @@ class _Shared:
         self._path = f"{tempfile.gettempdir()}/zsched-messages-{os.urandom(8).hex()}"
         self._link.symlink_to(self._path)
         os.mkdir(self._path, 0o700)
-        os.chmod(self._path, 0o711)
         self._fd = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        os.fchmod(self._fd, 0o711)
         # systemd-tmpfiles leaves a locked folder alone, however old its files are.
         fcntl.flock(self._fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
