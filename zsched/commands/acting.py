@@ -14,13 +14,17 @@ from zsched.model.spans import Spans
 
 class Act(NamedTuple):
     """An act of POST /jobs/bulk. `done`: a word for each outcome that is a success. `refused`: a sentence for each
-    refusal. `quiet`: the refusals that --quiet leaves out. `alone`: `all` is asked for without --all-owners, too.
+    refusal. `quiet`: the refusals that --quiet leaves out. `every`: the state of the jobs that `all` stands for; empty
+    for those that have not ended. `bounds`: the refusals that are printed for `all`, too: others are of jobs that it
+    does not mean. `alone`: `all` is asked for without --all-owners, too.
     """
 
     action: Action
     done: Mapping[str, str]
     refused: Mapping[str, str]
     quiet: tuple[str, ...] = ()
+    every: str = ""
+    bounds: tuple[str, ...] = ("not_owner",)
     alone: bool = False
 
 
@@ -49,7 +53,11 @@ def act(doc: str, argv: Sequence[str], what: Act, statuses: tuple[str, ...] = ()
             complain(groups, what, quiet=bool(arguments["--quiet"]))
         code = exits.NOT_FOUND if "unknown_job" in groups else int(bool(groups.keys() - what.done.keys()))
         if chosen.every:
-            for name, group in client.bulk(what.action, None, owner=owner, status=status, reason=reason).items():
+            met = client.bulk(what.action, None, owner=owner, status=status, reason=reason)
+            refused = {name: group for name, group in met.items() if name in what.bounds}
+            complain(refused, what, quiet=bool(arguments["--quiet"]))
+            code = code or int(bool(refused))
+            for name, group in met.items():
                 before = groups.get(name, Group(0, Spans()))
                 groups[name] = Group(before.size + group.size, before.jobs | group.jobs)
     if arguments["--json"]:
@@ -60,12 +68,12 @@ def act(doc: str, argv: Sequence[str], what: Act, statuses: tuple[str, ...] = ()
 
 
 def _question(client: Client, what: Act, ids: Spans, owner: str | None, status: str | None) -> str:
-    whose = "all owners" if owner is None else "yours"
-    if what.alone:
-        return f"{what.action} all {status or 'ended'} jobs of {whose}?"
+    if what.every:
+        jobs = f"{status or what.every} jobs"
+        return f"{what.action} all {jobs} of all owners?" if owner is None else f"{what.action} all your {jobs}?"
     from zsched.model.units import counted
 
-    return f"{what.action} {counted(len(ids | client.unfinished(owner, status)), 'job')} of {whose}?"
+    return f"{what.action} {counted(len(ids | client.unfinished(owner, status)), 'job')} of all owners?"
 
 
 def single(client: Client, what: Act, number: int, reason: str, *, quiet: bool) -> dict[str, Group]:

@@ -121,6 +121,14 @@ def warn_of_own(doc: str, argv: Sequence[str], command: Sequence[str]) -> None:
         )
 
 
+def demand_filled(doc: str, arguments: Mapping[str, Value], *names: str) -> None:
+    """End the program for wrong usage if one of these options is empty: a script's variable may be unset."""
+    for name in names:
+        value = arguments[name]
+        if isinstance(value, str) and not value.strip():
+            fail(doc, f"{name} is empty")
+
+
 def choice(doc: str, arguments: Mapping[str, Value], name: str, words: tuple[WordT, ...]) -> WordT | None:
     """The value of an option that takes one of `words`; None if it is absent. Another value is wrong usage."""
     value = text(arguments, name)
@@ -141,7 +149,7 @@ def number(doc: str, arguments: Mapping[str, Value], name: str, least: int = 1, 
         return None
     whole = value.isascii() and value.isdigit()
     if whole and len(value) > _DIGITS_MAX:
-        fail(doc, f"invalid {name} {value}: too large")
+        fail(doc, f"invalid {name} {value[:64]}: too large")
     if not whole or int(value) < least:
         fail(doc, f"invalid {name} {value!r}: use a whole number, {least} or more{also}")
     return int(value)

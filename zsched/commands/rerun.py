@@ -35,8 +35,11 @@ _RERUN: Final = Act(
         "live": "{count} have not ended: {jobs}",
         "recurring": "{count} have a schedule: {jobs}",
         "too_many_pending": "as many jobs are pending as may be, so {count} do not run again: {jobs}",
+        "unique": "{count} have a unique key that another job has taken: {jobs}",
         "not_owner": "",
     },
+    every="ended",
+    bounds=("not_owner", "too_many_pending", "unique"),
     alone=True,
 )
 

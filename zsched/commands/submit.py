@@ -129,10 +129,8 @@ def read_jobs(arguments: Mapping[str, options.Value]) -> list[View]:
     cron = options.text(arguments, "--cron")
     if not words and file is None:
         options.fail(__doc__, "missing <cmd>, such as 'make test'")
-    for option in ("--name", "--cron"):
-        # A script's variable may be unset; without cron fields the job would run at once.
-        if (value := options.text(arguments, option)) is not None and not value.strip():
-            options.fail(__doc__, f"{option} is empty")
+    # Without cron fields the job would run at once.
+    options.demand_filled(__doc__, arguments, "--name", "--cron", "--cwd")
     if arguments["--run-now"] and cron is None:
         options.fail(__doc__, "--run-now goes with --cron: other jobs run at once anyway")
     if arguments["--hold"] and cron is not None:
@@ -234,7 +232,8 @@ def store_jobs(client: Client, bodies: Sequence[View], key: str, patient: bool) 
                 return [Job(client, answer.json())]
             return client.submit_all(bodies, idempotency_key=key)
         except Refused as error:
-            if error.existing is not None:
+            # Of several jobs none is stored, and the one that has the key is not all of them.
+            if error.existing is not None and len(bodies) == 1:
                 exits.say(str(error))
                 return [client.get(error.existing)]
             # After a 429 nothing was stored.
