@@ -146,7 +146,7 @@ def test_changes_of_several_workers_and_queues_go_on_or_are_shown(cli: Cli) -> N
     assert "idle is active" in err
     code, out, err = cli("queue", "pause", "-q", "later", "a b")
     assert (code, out) == (2, "later\n")
-    assert "queue: a queue's name" in err
+    assert "invalid queue 'a b': use 1 to 64 letters" in err
     cli.good("queue", "resume", "later")
 
 

@@ -11,7 +11,7 @@ from zsched.client.arguments import check
 from zsched.client.http import Answer, ClientError, View
 from zsched.client.lists import query
 from zsched.model.limits import PAGE_ROWS_MAX
-from zsched.model.names import QUEUE_RULE
+from zsched.model.names import QUEUE_NAME, QUEUE_RULE
 
 
 class Fleet(ABC):
@@ -78,8 +78,8 @@ class Fleet(ABC):
 
 
 def _path(queue: str) -> str:
-    """The path of a queue. Raises ClientError for an empty name, which no path can have."""
+    """The path of a queue. Raises ClientError for an invalid name, which a path may not carry."""
     check("name", queue, str)
-    if not queue:
-        raise ClientError(f"invalid queue '': use {QUEUE_RULE}")
+    if QUEUE_NAME.fullmatch(queue) is None:
+        raise ClientError(f"invalid queue {queue!r}: use {QUEUE_RULE}")
     return f"/queues/{quote(queue, safe='')}"

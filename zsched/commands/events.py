@@ -39,7 +39,6 @@ LIMIT: Final = 20
 def main(argv: Sequence[str]) -> int:
     """Run the command; returns its exit code."""
     arguments = options.parse(__doc__, argv, mixed=True)
-    options.demand_filled(__doc__, arguments, "--worker", "--kind", "--since")
     filters: EventFilters = {
         "job": options.number(__doc__, arguments, "--job"),
         "run": options.number(__doc__, arguments, "--run"),

@@ -36,13 +36,11 @@ from zsched.model.names import DEFAULT_QUEUE
 
 LIMIT: Final = 20
 STATUSES: Final = ("pending", "running", "success", "failed", "cancelled")
-_FILTERS: Final = ("--owner", "--name", "--search", "--tag", "--queue", "--worker", "--since")
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; returns its exit code."""
     arguments = options.parse(__doc__, argv, mixed=True)
-    options.demand_filled(__doc__, arguments, *_FILTERS)
     status = options.choice(__doc__, arguments, "--status", STATUSES)
     limit = options.number(__doc__, arguments, "--limit") or LIMIT
     with Client(options.text(arguments, "--url")) as client:

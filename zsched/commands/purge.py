@@ -37,7 +37,6 @@ STATUSES: Final = ("success", "failed", "cancelled")
 def main(argv: Sequence[str]) -> int:
     """Run the command; returns its exit code."""
     arguments = options.parse(__doc__, argv, mixed=True)
-    options.demand_filled(__doc__, arguments, "--older-than")
     body: dict[str, object] = {"older_than": options.text(arguments, "--older-than")}
     if (status := options.choice(__doc__, arguments, "--status", STATUSES)) is not None:
         body["status"] = status

@@ -27,7 +27,6 @@ from zsched.commands import options, table
 def main(argv: Sequence[str]) -> int:
     """Run the command; returns its exit code."""
     arguments = options.parse(__doc__, argv, mixed=True)
-    options.demand_filled(__doc__, arguments, "--since")
     by = options.choice(__doc__, arguments, "--by", ("owner", "queue")) or "owner"
     with Client(options.text(arguments, "--url")) as client:
         used = client.usage(by, options.text(arguments, "--since"))
