@@ -256,7 +256,7 @@ def test_job_that_this_turn_has_changed_is_not_removed(base: Base) -> None:
     assert base.store.job(job_id) is None
     base.by_hand = True
     base.turn()
-    assert base.rows("SELECT detail FROM events WHERE became = 'purged'") == [(f"1 jobs: {job_id}; tidy",)]
+    assert base.rows("SELECT detail FROM events WHERE became = 'purged'") == [(f"1 job: {job_id}; tidy",)]
     assert base.rows("SELECT sum(tasks) FROM totals") == [(0,)]
 
 

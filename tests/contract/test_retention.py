@@ -80,7 +80,7 @@ def test_a_removed_job_leaves_nothing_but_one_event(base: Base) -> None:
         assert base.rows(f"SELECT count(*) FROM {table} WHERE {column} = {old}") == [(0,)]
         assert base.rows(f"SELECT count(*) FROM {table} WHERE {column} = {kept}") != [(0,)]
     assert base.rows("SELECT count(*) FROM outputs") == [(1,)]
-    assert base.rows("SELECT actor, detail FROM events WHERE became = 'purged'") == [("retention", f"1 jobs: {old}")]
+    assert base.rows("SELECT actor, detail FROM events WHERE became = 'purged'") == [("retention", f"1 job: {old}")]
     with closing(base.open_door()) as reader:
         assert [job.job_id for job in reader.search_jobs(JobFilter(tag="x"), JobId(1), JobId(99), 9)] == [kept]
 

@@ -236,7 +236,7 @@ def test_ended_job_is_removed_and_answered_as_it_was(rest: Rest) -> None:
     refused(rest.get(f"/jobs/{job}"), 404, "unknown_job")
     refused(rest.call("DELETE", f"/jobs/{job}"), 404, "unknown_job")
     (purged,) = rest.get("/events?kind=purged").json
-    assert purged["detail"] == f"1 jobs: {job}; tidy"
+    assert purged["detail"] == f"1 job: {job}; tidy"
     assert rest.get("/stats").json["tasks"]["failed"] == 0
 
 

@@ -60,7 +60,7 @@ class RetentionWriter:
         engine.execute_list(removal.DELETE_JOBS, ids)
         for place, status in ((3, RunStatus.SUCCESS), (4, RunStatus.FAILED), (5, RunStatus.CANCELLED)):
             self._count(status, sum(row[place] for row in jobs))
-        detail = f"{len(jobs)} jobs: {_shown([row[0] for row in jobs])}"
+        detail = f"{counted(len(jobs), 'job')}: {_shown([row[0] for row in jobs])}"
         self._note(detail + (f"; {reason}" if reason else ""), actor, now_ms)
 
     def _count(self, status: RunStatus, tasks: int) -> None:
