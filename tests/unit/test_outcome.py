@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from zsched.model.limits import MESSAGE_BYTES_MAX, MESSAGE_CHARS_MAX
 from zsched.protocol import RunOrder, RunResult
@@ -12,7 +13,8 @@ from zsched.worker.guard.outputs import CapturedOutput
 
 
 def outcome(report: bytes = b"", message: bytes = b"", exit_code: int = 0, **fields: object) -> RunResult:
-    order = RunOrder(run=1, job=1, task=0, attempt=1, command="true", grace_ms=1, output_bytes_max=100, **fields)
+    plain = RunOrder(run=1, job=1, task=0, attempt=1, command="true", grace_ms=1, output_bytes_max=100)
+    order = replace(plain, **fields)
     outputs = CapturedOutput(order), CapturedOutput(order)
     ended = Exit(7, exit_code, None)
     return result_of(1, Process(order, 0, 7, "m", 0, outputs, exit=ended, report=report, message=message))

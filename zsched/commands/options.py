@@ -50,7 +50,7 @@ def parse(doc: str, argv: Sequence[str], *, mixed: bool = False, lead: int = 0) 
         declared = _declared(doc)
         given, words = anywhere(argv, declared, None if mixed else lead) if mixed or lead else exact(argv, declared)
         if "--help" in given:
-            print(doc.strip(), flush=True)
+            print(_page(doc), flush=True)
             raise SystemExit(0)
         if "--version" in given:
             print(f"zsched {__version__}", flush=True)
@@ -202,6 +202,18 @@ def fail(doc: str, sentence: str) -> NoReturn:
     usage = re.search(r"^usage:.*?(?=\n\s*\n|\Z)", doc, re.MULTILINE | re.IGNORECASE | re.DOTALL)
     print(f"{program(doc)}: {sentence}\n{usage[0] if usage else ''}", file=sys.stderr)
     raise SystemExit(EXIT_USAGE)
+
+
+def _page(doc: str) -> str:
+    """The manual page, as wide as the terminal."""
+    page = doc.strip()
+    if not sys.stdout.isatty():
+        return page
+    import shutil
+
+    from zsched.commands.manual import fitted
+
+    return fitted(page, shutil.get_terminal_size().columns)
 
 
 def program(doc: str) -> str:
