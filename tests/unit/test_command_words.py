@@ -598,3 +598,16 @@ def test_worker_that_announced_its_end_is_shown_as_leaving_until_gone() -> None:
     assert workers.state({"status": "active"}) == "active"
     assert workers.state({"status": "active", "leaving_at": "2026-11-24T08:20:00.000Z"}) == "leaving"
     assert workers.state({"status": "inactive", "leaving_at": "2026-11-24T08:20:00.000Z"}) == "inactive"
+
+
+def test_folder_relative_to_one_that_is_gone_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert zsched.main(["submit", "--dry-run", "--cwd", "x", "true"]) == 2
+    assert "--cwd x: your own folder is gone" in capsys.readouterr().err
+    assert zsched.main(["submit", "--dry-run", "--json", "--cwd", "/x", "true"]) == 0
+    assert json.loads(capsys.readouterr().out)["cwd"] == "/x"
