@@ -123,6 +123,11 @@ def test_a_submitted_command_keeps_its_own_options(argv: list[str], capsys: pyte
     assert capsys.readouterr().out == "ls -la --name=x\n"
 
 
+def test_dry_run_quotes_a_program_without_a_shell(capsys: pytest.CaptureFixture[str]) -> None:
+    assert submit.main(["--dry-run", "--no-shell", "a b"]) == 0
+    assert capsys.readouterr().out == "'a b'\n"
+
+
 @pytest.mark.parametrize(
     ("command", "argv", "sentence"),
     [

@@ -72,6 +72,7 @@ from __future__ import annotations
 
 import codecs
 import secrets
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -105,7 +106,7 @@ def submit(arguments: Mapping[str, options.Value]) -> int:
             table.document(shown[0] if single else shown)
         else:
             for body in bodies:
-                print(body["command"] if "command" in body else command_line(body["argv"]))
+                print(body["command"] if "command" in body else shlex.join(body["argv"]))
         return 0
     with Client(options.text(arguments, "--url")) as client:
         jobs: list[Job] = []
