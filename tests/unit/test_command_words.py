@@ -18,10 +18,24 @@ import pytest
 from zsched.client import client as client_module
 from zsched.client import cluster
 from zsched.client.client import Chunk, Client, ClientError, Job, NotFound, Refused, Unreachable, WaitTimeout
-from zsched.commands import exits, line, options, placement, selection, submit, table, text, watching, workers, zsched
+from zsched.commands import (
+    acting,
+    exits,
+    line,
+    options,
+    placement,
+    selection,
+    submit,
+    table,
+    text,
+    watching,
+    workers,
+    zsched,
+)
 from zsched.config.layers import settle
 from zsched.config.settings import keys_of
 from zsched.model.limits import CONTROL_CHARS_MAX
+from zsched.model.spans import Spans
 
 DOC = Path(__file__).parents[2] / "docs" / "cli.md"
 PAGES = {name: import_module(f"zsched.commands.{name}").__doc__ or "" for name in zsched.COMMANDS}
@@ -616,3 +630,10 @@ def test_folder_relative_to_one_that_is_gone_is_refused(
     assert "--cwd x: your own folder is gone" in capsys.readouterr().err
     assert zsched.main(["submit", "--dry-run", "--json", "--cwd", "/x", "true"]) == 0
     assert json.loads(capsys.readouterr().out)["cwd"] == "/x"
+
+
+def test_refusal_that_the_command_does_not_know_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    groups = {name: acting.Group(1, Spans(((7, 7),))) for name in ("done", "finished", "new_code")}
+    act = acting.Act("cancel", {"done": "cancelled"}, {"finished": "{count} had already ended: {jobs}"}, ("finished",))
+    acting.complain(groups, act, quiet=True)
+    assert capsys.readouterr().err == "zsched: 1 were refused as new_code: 7\n"

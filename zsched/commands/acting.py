@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from zsched.client.client import Action, Client, Group, Job, NotFound, Refused
 from zsched.commands import exits, options, selection, table
 from zsched.model.limits import JOBS_SHOWN_MAX
 from zsched.model.spans import Spans
 
+# Refusals of jobs that `all` does not mean: they are not printed, and no failure.
+_NOT_MEANT: Final = {"finished", "live", "recurring", "unknown_job"}
+
 
 class Act(NamedTuple):
     """An act of POST /jobs/bulk. `done`: a word for each outcome that is a success. `refused`: a sentence for each
     refusal. `quiet`: the refusals that --quiet leaves out. `every`: the state of the jobs that `all` stands for; empty
-    for those that have not ended. `bounds`: the refusals that are printed for `all`, too: others are of jobs that it
-    does not mean. `alone`: `all` is asked for without --all-owners, too.
+    for those that have not ended. `alone`: `all` is asked for without --all-owners, too.
     """
 
     action: Action
@@ -24,7 +26,6 @@ class Act(NamedTuple):
     refused: Mapping[str, str]
     quiet: tuple[str, ...] = ()
     every: str = ""
-    bounds: tuple[str, ...] = ("not_owner",)
     alone: bool = False
 
 
@@ -54,7 +55,7 @@ def act(doc: str, argv: Sequence[str], what: Act, statuses: tuple[str, ...] = ()
         code = exits.NOT_FOUND if "unknown_job" in groups else int(bool(groups.keys() - what.done.keys()))
         if chosen.every:
             met = client.bulk(what.action, None, owner=owner, status=status, reason=reason)
-            refused = {name: group for name, group in met.items() if name in what.bounds}
+            refused = {name: group for name, group in met.items() if name not in {*what.done, *_NOT_MEANT}}
             complain(refused, what, quiet=bool(arguments["--quiet"]))
             code = code or int(bool(refused))
             for name, group in met.items():
@@ -100,11 +101,13 @@ def complain(groups: Mapping[str, Group], what: Act, *, quiet: bool) -> None:
         "not_owner": "not allowed: {jobs} belong to other owners; a token needs the scope operate to act on them",
         "unknown_job": "unknown job {jobs}",
     }
-    for name, sentence in {**what.refused, **common}.items():
-        if name in groups and not (quiet and name in what.quiet):
-            shown = groups[name].jobs.head(JOBS_SHOWN_MAX)
-            more = "" if len(shown) == groups[name].size else " and others"
-            exits.say(sentence.format(count=groups[name].size, jobs=f"{shown}{more}"))
+    sentences = {**what.refused, **common}
+    for name, group in groups.items():
+        if name not in what.done and not (quiet and name in what.quiet):
+            shown = group.jobs.head(JOBS_SHOWN_MAX)
+            more = "" if len(shown) == group.size else " and others"
+            sentence = sentences.get(name, "{count} were refused as {name}: {jobs}")
+            exits.say(sentence.format(count=group.size, jobs=f"{shown}{more}", name=name))
 
 
 def show(groups: Mapping[str, Group], what: Act) -> None:

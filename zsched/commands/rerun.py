@@ -39,7 +39,6 @@ _RERUN: Final = Act(
         "not_owner": "",
     },
     every="ended",
-    bounds=("not_owner", "too_many_pending", "unique"),
     alone=True,
 )
 
