@@ -617,7 +617,7 @@ _REMOVALS: Final = (
         28,
         "an earlier scheduler writes into a moved database",
         "unit/test_move.py::test_writer_that_lost_its_lock_stores_nothing_in_a_moved_database",
-        without_call("move._leading", "take_over"),
+        without_call("move.leading", "take_over"),
     ),
     removal(
         19,
@@ -1839,6 +1839,30 @@ _REMOVALS: Final = (
         "a round of retention goes on behind a step that was undone",
         "unit/test_dispatcher_retention.py::test_a_step_that_was_undone_is_done_again",
         without_call("Dispatcher.on_rollback", "self._retention.on_rollback()"),
+    ),
+    removal(
+        15,
+        "a removal for a caller begins the round of retention again",
+        "unit/test_dispatcher_retention.py::test_removals_by_callers_do_not_stop_a_round",
+        excerpt("Retention.on_removed", "self._asked = True", "self._asked, self._round = True, None"),
+    ),
+    removal(
+        15,
+        "a job of a clock that was set back ends each round of retention",
+        "contract/test_retention.py::test_jobs_of_a_clock_that_was_set_back_end_no_round",
+        excerpt("RetentionWriter.purge_jobs", "if not old.ended_ms <= row[1] <= now_ms", "if row[1] < old.ended_ms"),
+    ),
+    removal(
+        15,
+        "each refused command makes the scheduler count all live demands again",
+        "contract/test_queues.py::test_refusal_that_changed_nothing_forgets_nothing",
+        excerpt("store.core.Core.savepoint", "forget=self._engine.changes() != before", "forget=True"),
+    ),
+    removal(
+        25,
+        "a token runs any number of ended jobs again in one turn",
+        "unit/test_dispatcher_owners.py::test_the_bound_of_pending_jobs_holds_for_reruns_of_one_turn",
+        excerpt("JobsWriter.count_metered", "counted + self._ledger.revived_of(owner)", "counted"),
     ),
     removal(
         24,

@@ -17,7 +17,7 @@ import pytest
 
 from zsched.client import client as client_module
 from zsched.client import cluster
-from zsched.client.client import Chunk, Client, ClientError, Job, NotFound, Refused, Unreachable, WaitTimeout
+from zsched.client.client import Chunk, Client, ClientError, Group, Job, NotFound, Refused, Unreachable, WaitTimeout
 from zsched.commands import (
     acting,
     exits,
@@ -633,7 +633,7 @@ def test_folder_relative_to_one_that_is_gone_is_refused(
 
 
 def test_refusal_that_the_command_does_not_know_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    groups = {name: acting.Group(1, Spans(((7, 7),))) for name in ("done", "finished", "new_code")}
+    groups = {name: Group(1, Spans(((7, 7),))) for name in ("done", "finished", "new_code")}
     act = acting.Act("cancel", {"done": "cancelled"}, {"finished": "{count} had already ended: {jobs}"}, ("finished",))
     acting.complain(groups, act, quiet=True)
     assert capsys.readouterr().err == "zsched: 1 were refused as new_code: 7\n"

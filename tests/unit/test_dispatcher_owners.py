@@ -10,6 +10,8 @@ from zsched.model.limits import BULK_JOBS_MAX, WINDOW_PER_SLOT_MAX
 from zsched.model.types import JobId, JobSpec, RunStatus, WorkerId
 from zsched.protocol import Cancel as CancelFrame
 from zsched.protocol import Ready
+from zsched.scheduler.dispatcher.acts import Rerun
+from zsched.scheduler.dispatcher.bulk import Action, Bulk, Selection
 from zsched.scheduler.dispatcher.commands import (
     AddToken,
     BadTokenError,
@@ -172,6 +174,21 @@ def test_the_bound_of_pending_jobs_holds_within_one_turn(world: World) -> None:
             world.dispatcher.on_command(Submit((JOB,), ci), world.now)
 
     world.turn(work)
+
+
+def test_the_bound_of_pending_jobs_holds_for_reruns_of_one_turn(world: World) -> None:
+    ci = token(world, "ci", pending_max=3)
+    first = submit(world, ci, JOB, JOB, JOB)
+    for job in first:
+        world.cancel(job)
+    (last,) = submit(world, ci)
+    done = world.ask(Bulk(Action.RERUN, Selection(None, ci.owner, RunStatus.CANCELLED), ci, JobId(0)))
+    assert {outcome: list(ids) for outcome, ids in done.outcomes.items()} == {
+        "done": first[:2],
+        "too_many_pending": first[2:],
+    }
+    world.cancel(last)
+    world.ask(Rerun(first[2], ci))
 
 
 def test_recurring_jobs_of_a_token_are_bounded(world: World) -> None:

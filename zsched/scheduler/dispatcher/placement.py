@@ -15,7 +15,7 @@ from typing import Final
 
 from zsched.model.demand import Demand, why_unfit
 from zsched.model.limits import CLAIM_BYTES_MAX, CLAIM_INPUT_RUNS_MAX, CLAIM_LARGE_RUNS_MAX, CLAIM_RUNS_MAX
-from zsched.model.types import Now
+from zsched.model.types import Now, Worker
 from zsched.scheduler.dispatcher.session import Session
 from zsched.store.contract import Claim, Claimed, Ready, Store
 
@@ -98,6 +98,11 @@ def fair_count(shares: Iterable[int], room: int) -> int:
     return level - least - (filled - room) // count
 
 
+def _kinds(sessions: Iterable[Session]) -> list[Worker]:
+    """One worker of each kind: workers of a kind take the same demands."""
+    return list({(session.worker.queues, session.worker.can): session.worker for session in sessions}.values())
+
+
 class _Placing:
     """The placement of one turn. It ends when what was claimed reaches CLAIM_BYTES_MAX."""
 
@@ -131,6 +136,9 @@ class _Placing:
         ]
         # The demands before this place were passed: no open worker takes them.
         place = 0
+        # One worker of each kind among the open ones, known once a demand was passed: there may be thousands of demands
+        # that no worker takes, and thousands of workers.
+        kinds: list[Worker] | None = None
         while open_:
             if self._ready is None:
                 self._ready = store.ready(self._now.wall_ms)
@@ -143,6 +151,9 @@ class _Placing:
             if not (best.demand.plain or room is free_slots):
                 place += 1
                 continue
+            if kinds is not None and all(why_unfit(best.demand, worker) for worker in kinds):
+                place += 1
+                continue
             taken = self._spread(ready[place:], open_, room)
             if self.is_full:
                 return False
@@ -153,6 +164,7 @@ class _Placing:
                 open_ = [session for session in open_ if room(store, session) > 0]
             else:
                 place += 1
+                kinds = kinds or _kinds(open_)
         return True
 
     def _spread(self, ready: Sequence[Ready], sessions: Sequence[Session], room: Room) -> int:
