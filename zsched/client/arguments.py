@@ -12,7 +12,7 @@ from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-# By the argument, and by the type of what was given.
+# By the argument, and the type of its value.
 _REMEDIES = {
     ("command", "list"): "; join a list of arguments with shlex.join",
     ("command", "tuple"): "; join a list of arguments with shlex.join",
