@@ -17,7 +17,7 @@ REPORT_FD: Final = 3
 # `--`: a command that begins with a sign is not an option of the shell.
 _SHELL: Final = ("/bin/sh", "-c", "--")
 # In these texts a job's folder, command and arguments are parameters of the shell, never part of the text.
-_HOME: Final = 'cd -- "$HOME" 2>/dev/null || cd /'
+_HOME: Final = 'cd -- "${HOME:-/}" 2>/dev/null || cd /'
 _AT_HOME: Final = ("/bin/sh", "-c", f'{_HOME}; exec /bin/sh -c -- "$1"', "sh")
 # Folder, `must` or `may`, and whether the user's home folder is the other choice. Below a folder that the user may not
 # enter, nothing seems to exist. The subshell keeps our variable out of the job's environment.
