@@ -20,14 +20,14 @@ def read(doc: str, arguments: Mapping[str, options.Value]) -> Fields:
     return fields
 
 
-def read_priority(doc: str, given: str | None) -> int | None:
-    """The value of --priority; None if it is absent. Wrong usage ends the program."""
+def read_priority(doc: str, given: str | None, option: str = "--priority") -> int | None:
+    """A priority that an option gives; None if it is absent. Wrong usage ends the program."""
     if given is None:
         return None
     try:
         return int(given)
     except ValueError:
-        options.fail(doc, f"--priority takes a number, such as 10 or -10, not {given!r}")
+        options.fail(doc, f"{option} takes a number, such as 10 or -10, not {given!r}")
 
 
 def _limits(doc: str, given: options.Value) -> dict[str, int]:
