@@ -94,6 +94,8 @@ class Asked:
     # How long after its ack it is to be held, and run again.
     hold_ms: int | None = None
     rerun_ms: int | None = None
+    # How long after its ack it is to be cancelled.
+    cancel_ms: int | None = None
     # What was acked of its schedule; None while a change is under way, for it may have been done.
     schedule: str | None = "scheduled"
 
@@ -167,6 +169,8 @@ class Client:
         # The same for its tokens, and for the queues that are shared between them.
         self._crowd = Random(repr(chance.getstate()) + "crowd")
         self._callers = CALLERS[: self._crowd.choice((1, 1, 1, 2, 3))]
+        # The same for what it cancels while it is warned of its timeout.
+        self._warned = Random(repr(chance.getstate()) + "warned")
         # The same for the failures that it has tried again.
         self._again = Random(repr(chance.getstate()) + "again")
         # The same for what it holds, releases and runs again.
@@ -263,13 +267,17 @@ class Client:
             raise Violation(f"a submit with the key {key} was refused for job {existing}, but no job has it")
 
     def share_queues(self, end_ms: int) -> None:
-        """Some queues are shared fairly between the tokens: from the start on, or from or up to a later moment."""
+        """Some queues are shared fairly between the tokens: from the start on, or from or up to a later moment. At some
+        moments all tokens want more of such a queue than there is.
+        """
         draw = self._crowd
         for name in ("default", *QUEUES) if len(self._callers) > 1 else ():
             start_ms, stop_ms = draw.choice((0, 0, 0, draw.randint(0, end_ms))), draw.randint(0, 2 * end_ms)
             if draw.random() < 0.6:
                 self._timeline.at(start_ms, partial(self._share_queue, name, "owner"))
                 self._timeline.at(max(start_ms, stop_ms), partial(self._share_queue, name, None))
+                for _ in range(draw.randint(1, 2)):
+                    self._timeline.at(draw.randint(start_ms, end_ms), partial(self._rush, name))
 
     def _share_queue(self, name: str, fair: Literal["owner"] | None) -> None:
         """Change it, again and again until that is done."""
@@ -280,6 +288,20 @@ class Client:
                 self._timeline.after(1_000, lambda: self._share_queue(name, fair))
 
         self._scheduler.call(self._path, ShareQueue(name, fair, "ann"), on_answer)
+
+    def _rush(self, queue: str) -> None:
+        draw = self._crowd
+        for by in self._callers:
+            kinds = [Policy(), Policy(on_disconnect=OnDisconnect.STOP)][: draw.randint(1, 2)]
+            batch = []
+            for number in range(len(self.asked) + 1, len(self.asked) + draw.randint(4, 20)):
+                one = Asked(f"j{number}", Script(draw.choice((20, 300, 1_500))), by, policy=draw.choice(kinds))
+                one.turn = {"queue": queue, "priority": draw.choice((0, 0, 0, 0, 5))}
+                batch.append(one)
+            self.asked.update({one.name: one for one in batch})
+            self._requests.append(request := Request(batch, None))
+            self._story.tell("client", "submits %s at once for %s", " ".join(one.name for one in batch), by.owner)
+            self.send(request)
 
     def pause_queue(self) -> None:
         """Pause a queue for a while."""
@@ -335,6 +357,8 @@ class Client:
                 self._timeline.after(one.hold_ms, partial(self._hold, one))
             if one.acked is None and one.rerun_ms is not None:
                 self._timeline.after(one.rerun_ms, partial(self._rerun, one))
+            if one.acked is None and one.cancel_ms is not None:
+                self._timeline.after(one.cancel_ms, partial(self._cancel_soon, one))
             one.acked = job_id
             self.jobs[job_id] = one
 
@@ -460,6 +484,10 @@ class Client:
         if (timeout_ms := one.policy.timeout_ms) is not None and self._when.random() < 0.6:
             before_ms = self._when.choice((1, timeout_ms // 2, timeout_ms - 1))
             one.policy = replace(one.policy, signal=f"USR1@{before_ms}ms")
+            if self._warned.random() < 0.4:
+                # It is being stopped when that moment comes.
+                one.script = replace_script(one.script, lasts_ms=20_000, deaf=True)
+                one.cancel_ms = self._warned.randint(0, timeout_ms)
         if not one.recurring and self._act.random() < (0.5 if one.policy.retries else 0.1):
             one.hold_ms = self._act.choice((0, 5, 500, 4_000))
         if not one.recurring and self._act.random() < 0.1 and not (one.script.kills or "deadline_ms" in one.times):
@@ -540,6 +568,10 @@ class Client:
             self._cancel_many(known[-self._sweep.randint(1, 8) :])
             return
         self._cancel(job_id, self.jobs[job_id])
+
+    def _cancel_soon(self, one: Asked) -> None:
+        if one.acked is not None and not one.cancel_asked:
+            self._cancel(one.acked, one)
 
     def cancel_one(self, one: Asked) -> None:
         assert one.acked is not None
