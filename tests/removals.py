@@ -56,7 +56,7 @@ def removal(promise: int, name: str, tests: str, *edits: Edit | tuple[str, str, 
 _REMOVALS: Final = (
     # --- queues, limits, unique keys ---
     removal(
-        6,
+        29,
         "a claim of runs with limits takes what it is asked for",
         "contract/test_queues.py::test_no_more_runs_than_the_limit_are_claimed",
         (
@@ -66,20 +66,32 @@ _REMOVALS: Final = (
         ),
     ),
     removal(
-        6,
+        29,
         "a run with limits waits ahead of a free slot",
         "unit/test_dispatcher_queues.py::test_run_with_limits_never_waits_ahead_of_a_free_slot",
         without_condition("Demand.plain", "self.limits"),
     ),
     removal(
-        6,
+        29,
+        "the share of an owner grows with its kinds of jobs",
+        "unit/test_dispatcher_queues.py::test_share_of_an_owner_does_not_grow_with_its_kinds_of_jobs",
+        never("placement._Placing._advance", "self._kinds[best.demand.queue, best.demand.owner] > 1"),
+    ),
+    removal(
+        29,
+        "lower priorities of an owner follow its high ones",
+        "unit/test_dispatcher_queues.py::test_lower_priorities_of_an_owner_do_not_follow_its_high_ones",
+        ("placement._Placing._spread", "floor = best.priority", "pass"),
+    ),
+    removal(
+        29,
         "limits and keys of all callers are the same",
         "unit/test_dispatcher_queues.py::test_keys_of_an_owner_are_not_those_of_others"
         " unit/test_dispatcher_queues.py::test_unique_keys_are_those_of_the_owner",
         returns("queues.with_own_keys", "specs"),
     ),
     removal(
-        2,
+        29,
         "a removed job leaves its unique key",
         "contract/test_queues.py::test_removed_job_leaves_no_key",
         never("RetentionWriter._remove", "row[8] is not None"),
@@ -97,13 +109,13 @@ _REMOVALS: Final = (
         without_condition("queues.on_change", "queues.count() >= QUEUES_MAX"),
     ),
     removal(
-        24,
+        29,
         "a queue is paused without an event",
         "contract/test_queues.py::test_runs_of_a_paused_queue_are_not_ready",
         without_call("QueuesWriter.pause", "self._note"),
     ),
     removal(
-        24,
+        29,
         "miscounted demands are not found",
         "contract/test_queues.py::test_check_finds_miscounted_demands",
         without_call("check.check", "_check_demands"),
@@ -1511,43 +1523,43 @@ _REMOVALS: Final = (
     ),
     # --- holds, reruns, retries and usage ---
     removal(
-        13,
+        30,
         "a run that follows one of a held job is ready",
         "contract/test_acts.py::test_running_run_of_a_held_job_goes_on_and_what_follows_it_is_held",
         ("transitions._ADD_SUCCESSOR", "? | (blocked & 8)", "?"),
     ),
     removal(
-        13,
+        30,
         "a live job runs again",
         "contract/test_acts.py::test_live_job_does_not_run_again",
         never("JobsWriter.rerun", "not last or RunStatus(last[0][1]) not in TERMINAL"),
     ),
     removal(
-        7,
+        31,
         "any failure is tried again",
         "contract/test_failures.py::test_a_failure_that_is_not_named_ends_its_job",
         returns("failures.is_retried", "True"),
     ),
     removal(
-        15,
+        31,
         "one turn offers all retries to other workers",
         "contract/test_avoidance.py::test_runs_that_avoid_are_offered_oldest_first_up_to_a_number",
         ("sql.AVOIDING", "LIMIT ?", "LIMIT 9 + ?"),
     ),
     removal(
-        24,
+        30,
         "a hold leaves no event",
         "contract/test_acts.py::test_held_job_does_not_start_until_it_is_released",
         without_call("JobsWriter._hold", "self._ledger.note"),
     ),
     removal(
-        24,
+        32,
         "usage counts what was undone",
         "contract/test_usage.py::test_ends_that_are_undone_do_not_count",
         without_call("Ledger.cut", "self.usage.cut"),
     ),
     removal(
-        24,
+        32,
         "a job is removed with counters of the turn before",
         "contract/test_acts.py::test_job_that_this_turn_has_changed_is_not_removed",
         without_condition("RetentionWriter.remove", "job_id in self._ledger.counting"),
@@ -1829,13 +1841,13 @@ _REMOVALS: Final = (
         returns("Search.finish", "page"),
     ),
     removal(
-        15,
+        32,
         "one turn removes all old jobs",
         "unit/test_dispatcher_retention.py::test_a_turn_removes_only_some_and_the_next_comes_soon",
         excerpt("Retention._remove_jobs", "PURGE_JOBS_MAX", "1_000_000"),
     ),
     removal(
-        15,
+        32,
         "a round of retention goes on behind a step that was undone",
         "unit/test_dispatcher_retention.py::test_a_step_that_was_undone_is_done_again",
         without_call("Dispatcher.on_rollback", "self._retention.on_rollback()"),
@@ -1865,31 +1877,31 @@ _REMOVALS: Final = (
         excerpt("JobsWriter.count_metered", "counted + self._ledger.revived_of(owner)", "counted"),
     ),
     removal(
-        24,
+        32,
         "jobs that changed lately are removed with the old ones",
         "contract/test_retention.py::test_live_recurring_and_young_jobs_stay",
         excerpt("RetentionWriter.purge_jobs", "if row[2] < old.ended_ms and not row[7]", "if not row[7]"),
     ),
     removal(
-        24,
+        32,
         "removed jobs stay in the totals",
         "contract/test_retention.py::test_only_jobs_of_the_status_are_removed_and_totals_follow",
         excerpt("RetentionWriter._count", "(-tasks, status)", "(0, status)"),
     ),
     removal(
-        24,
+        32,
         "a job that the turn has changed is removed by its row from before",
         "contract/test_retention.py::test_a_job_that_the_turn_has_changed_stays",
         excerpt("RetentionWriter.purge_jobs", " and row[0] not in changing", ""),
     ),
     removal(
-        24,
+        32,
         "the last fires of a recurring job are removed",
         "contract/test_retention.py::test_the_last_fires_of_a_recurring_job_stay_however_old",
         excerpt("RetentionWriter.purge_fires", "FIRES_KEPT - 1", "1"),
     ),
     removal(
-        25,
+        32,
         "the name of a removed token is free again",
         "contract/test_access.py::test_old_tokens_are_removed_and_their_names_stay_taken unit/test_dispatcher_access.py::test_a_new_token_can_not_have_the_name_of_a_removed_one",
         excerpt(
@@ -1899,7 +1911,7 @@ _REMOVALS: Final = (
         ),
     ),
     removal(
-        24,
+        32,
         "events of removed fires stay",
         "contract/test_retention.py::test_the_last_fires_of_a_recurring_job_stay_however_old",
         excerpt("RetentionWriter._of_removed", "there = first in runs_there", "there = True"),
@@ -2074,6 +2086,24 @@ _REMOVALS: Final = (
         "a token has as many schedules as it likes",
         "unit/test_dispatcher_owners.py::test_recurring_jobs_of_a_token_are_bounded",
         never("owners.admit", "token.schedules_max is not None and recurring"),
+    ),
+    removal(
+        25,
+        "jobs of a token have any priority",
+        "unit/test_dispatcher_owners.py::test_priority_of_a_tokens_jobs_is_bounded",
+        without_call("owners.admit", "demand_priority"),
+    ),
+    removal(
+        25,
+        "an edit gives any priority, whatever the token allows",
+        "unit/test_dispatcher_owners.py::test_edits_and_reruns_keep_to_the_priority_of_their_token",
+        without_call("edits._check", "owners.demand_priority"),
+    ),
+    removal(
+        25,
+        "a rerun has any priority, whatever the token allows",
+        "unit/test_dispatcher_owners.py::test_edits_and_reruns_keep_to_the_priority_of_their_token",
+        without_call("acts._rerun", "owners.demand_priority"),
     ),
     removal(
         25,
@@ -2639,14 +2669,14 @@ _REMOVALS: Final = (
         ("System.signal_main", "os.kill(pid, number)", "os.killpg(pid, number)"),
     ),
     removal(
-        23,
+        30,
         "a claim takes a run past its deadline",
         "contract/test_times.py::test_claim_fails_a_run_past_its_deadline_and_takes_the_others"
         " unit/test_dispatcher_times.py::test_no_worker_gets_a_run_at_its_deadline_whatever_else_is_due",
         ("ClaimsWriter.claim", "run.expires_ms <= now_ms", "run.expires_ms < 0"),
     ),
     removal(
-        23,
+        30,
         "one turn ends all runs whose deadlines have come",
         "contract/test_times.py::test_deadlines_of_many_runs_are_handled_in_pieces_the_oldest_first",
         ("transitions.EXPIRED", "ORDER BY expires_ms LIMIT ?", "ORDER BY expires_ms LIMIT 100 + ?"),

@@ -244,7 +244,13 @@ def test_all_bounds_of_a_token_are_kept(base: Base) -> None:
     from msgspec.structs import replace
 
     made = replace(
-        token("1", "ci"), run_as="games", pending_max=3, schedules_max=0, workers=("gpu-*", "w1"), slots_max=4
+        token("1", "ci"),
+        run_as="games",
+        pending_max=3,
+        schedules_max=0,
+        priority_max=-10,
+        workers=("gpu-*", "w1"),
+        slots_max=4,
     )
     base.store.access.add_token(made)
     assert base.store.access.token("1") == made

@@ -60,6 +60,7 @@ TOKEN = {
     "run_as": "build",
     "pending_max": 5,
     "schedules_max": 0,
+    "priority_max": -10,
     "workers": ["ci-*"],
     "slots_max": 2,
 }
@@ -238,6 +239,7 @@ def entities() -> dict[str, Any]:
         run_as="alice",
         pending_max=4,
         schedules_max=5,
+        priority_max=-8,
         workers=("w*", "x1"),
         slots_max=6,
         last_used_ms=7_000,

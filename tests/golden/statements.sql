@@ -472,22 +472,22 @@ SELECT coalesce(max(event_id), 0) FROM events;
 SELECT event_id, job_id FROM events WHERE event_id > ? ORDER BY event_id LIMIT ?;
 
 -- TOKEN
-SELECT token_id, name, digest, scopes, note, created_ms, created_by, expires_ms, revoked_ms, last_used_ms, run_as, pending_max, schedules_max, workers, slots_max, ending_by IS NOT NULL FROM tokens WHERE token_id = ?;
+SELECT token_id, name, digest, scopes, note, created_ms, created_by, expires_ms, revoked_ms, last_used_ms, run_as, pending_max, schedules_max, priority_max, workers, slots_max, ending_by IS NOT NULL FROM tokens WHERE token_id = ?;
 
 -- TOKEN_NAMED
-SELECT token_id, name, digest, scopes, note, created_ms, created_by, expires_ms, revoked_ms, last_used_ms, run_as, pending_max, schedules_max, workers, slots_max, ending_by IS NOT NULL FROM tokens WHERE name = ?;
+SELECT token_id, name, digest, scopes, note, created_ms, created_by, expires_ms, revoked_ms, last_used_ms, run_as, pending_max, schedules_max, priority_max, workers, slots_max, ending_by IS NOT NULL FROM tokens WHERE name = ?;
 
 -- TOKENS
-SELECT token_id, name, digest, scopes, note, created_ms, created_by, expires_ms, revoked_ms, last_used_ms, run_as, pending_max, schedules_max, workers, slots_max, ending_by IS NOT NULL FROM tokens WHERE (revoked_ms IS NULL OR revoked_ms > ?) AND (expires_ms IS NULL OR expires_ms > ?) ORDER BY created_ms, token_id;
+SELECT token_id, name, digest, scopes, note, created_ms, created_by, expires_ms, revoked_ms, last_used_ms, run_as, pending_max, schedules_max, priority_max, workers, slots_max, ending_by IS NOT NULL FROM tokens WHERE (revoked_ms IS NULL OR revoked_ms > ?) AND (expires_ms IS NULL OR expires_ms > ?) ORDER BY created_ms, token_id;
 
 -- TOKENS_AFTER
-SELECT token_id, name, digest, scopes, note, created_ms, created_by, expires_ms, revoked_ms, last_used_ms, run_as, pending_max, schedules_max, workers, slots_max, ending_by IS NOT NULL FROM tokens
+SELECT token_id, name, digest, scopes, note, created_ms, created_by, expires_ms, revoked_ms, last_used_ms, run_as, pending_max, schedules_max, priority_max, workers, slots_max, ending_by IS NOT NULL FROM tokens
     WHERE (revoked_ms IS NULL OR revoked_ms > ?) AND (expires_ms IS NULL OR expires_ms > ?)
         AND (created_ms, token_id) > (SELECT created_ms, token_id FROM tokens WHERE token_id = ?)
     ORDER BY created_ms, token_id;
 
 -- ADD_TOKEN
-INSERT INTO tokens (token_id, name, digest, scopes, note, created_ms, created_by, expires_ms, revoked_ms, last_used_ms, run_as, pending_max, schedules_max, workers, slots_max) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+INSERT INTO tokens (token_id, name, digest, scopes, note, created_ms, created_by, expires_ms, revoked_ms, last_used_ms, run_as, pending_max, schedules_max, priority_max, workers, slots_max) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- USE_TOKEN
 UPDATE tokens SET last_used_ms = ? WHERE token_id = ?;

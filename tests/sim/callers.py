@@ -9,7 +9,7 @@ from dataclasses import replace as replace_script
 from functools import partial
 from itertools import chain
 from random import Random
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from msgspec.structs import replace
 
@@ -38,11 +38,14 @@ from zsched.scheduler.dispatcher.commands import (
     ReusedError,
     Submit,
 )
-from zsched.scheduler.dispatcher.queues import PauseQueue, ResumeQueue, UniqueError
+from zsched.scheduler.dispatcher.queues import PauseQueue, ResumeQueue, ShareQueue, UniqueError
 from zsched.store.contract import Submitted
 
-# It may act on its own jobs only.
-CLIENT: Final = Caller(owner="token:client", actor="client", all_jobs=False)
+# Its tokens: each may act on its own jobs only. Most seeds use the first alone.
+CALLERS: Final = tuple(
+    Caller(owner=f"token:{name}", actor=name, all_jobs=False) for name in ("client", "second", "third")
+)
+CLIENT: Final = CALLERS[0]
 
 # The queues that its jobs name besides the default one.
 QUEUES: Final = ("nightly", "weekly")
@@ -65,6 +68,7 @@ class Asked:
 
     name: str
     script: Script
+    by: Caller = CLIENT
     acked: int | None = None
     undone: bool = False
     cancel_asked: bool = False
@@ -90,6 +94,8 @@ class Asked:
     # How long after its ack it is to be held, and run again.
     hold_ms: int | None = None
     rerun_ms: int | None = None
+    # How long after its ack it is to be cancelled.
+    cancel_ms: int | None = None
     # What was acked of its schedule; None while a change is under way, for it may have been done.
     schedule: str | None = "scheduled"
 
@@ -106,6 +112,10 @@ class Request:
     open: int = 0
     possible: bool = False
     acked: list[int] = field(default_factory=list)
+
+    @property
+    def by(self) -> Caller:
+        return self.batch[0].by
 
 
 class Client:
@@ -156,6 +166,11 @@ class Client:
         self._sent_keys = Counter[str]()
         self._open_keys = Counter[str]()
         self._unsure_keys: set[str] = set()
+        # The same for its tokens, and for the queues that are shared between them.
+        self._crowd = Random(repr(chance.getstate()) + "crowd")
+        self._callers = CALLERS[: self._crowd.choice((1, 1, 1, 2, 3))]
+        # The same for what it cancels while it is warned of its timeout.
+        self._warned = Random(repr(chance.getstate()) + "warned")
         # The same for the failures that it has tried again.
         self._again = Random(repr(chance.getstate()) + "again")
         # The same for what it holds, releases and runs again.
@@ -177,7 +192,7 @@ class Client:
                 # It may be held again.
                 self._timeline.after(3_000, partial(self._change_hold, one, hold=False))
         self.jobs = {job: one for job, one in self.jobs.items() if job in jobs}
-        self._unsure_keys.update(UNIQUE_KEYS)
+        self._unsure_keys.update(f"{by.owner} {key}" for by in CALLERS for key in UNIQUE_KEYS)
         for request in self._requests:
             if not set(request.acked) <= jobs:
                 request.acked = []
@@ -185,7 +200,8 @@ class Client:
     def submit(self) -> None:
         """Some jobs in one request: a few, or a crowd of short ones."""
         most = self._chance.choice((4, 20)) if self._short else 4
-        batch = [self._job() for _ in range(self._chance.randint(1, most))]
+        by = self._crowd.choice(self._callers)
+        batch = [self._job(by) for _ in range(self._chance.randint(1, most))]
         once, tries = None, 1
         if self._habit.random() < 0.5:
             key = b"key %d" % len(self.asked)
@@ -214,7 +230,7 @@ class Client:
         for one in request.batch:
             one.undone = False
         specs = tuple(_spec(one) for one in request.batch)
-        key = specs[0].unique
+        key = f"{request.by.owner} {specs[0].unique}" if specs[0].unique is not None else None
         free = self._expect_free(key)
 
         def on_answer(answer: Answer) -> None:
@@ -222,19 +238,17 @@ class Client:
                 self._check_unique(key, free, answer)
             self._on_submitted(request, answer)
 
-        self._scheduler.call(self._path, Submit(specs, CLIENT, request.once), on_answer)
+        self._scheduler.call(self._path, Submit(specs, request.by, request.once), on_answer)
 
     def _expect_free(self, key: str | None) -> int:
-        """A submit with a unique key is sent: its number if no job has the key, and none may get it meanwhile; else
-        0.
+        """A submit with a unique key, as it is stored, is sent: its number if no job has the key, and none may get it
+        meanwhile; else 0.
         """
         if key is None:
             return 0
         self._sent_keys[key] += 1
         self._open_keys[key] += 1
-        holders = self._scheduler.engine.look(
-            "SELECT 1 FROM jobs WHERE unique_key = ? AND pending + running > 0", f"{CLIENT.owner} {key}"
-        )
+        holders = self._scheduler.engine.look("SELECT 1 FROM jobs WHERE unique_key = ? AND pending + running > 0", key)
         sure = key not in self._unsure_keys and self._open_keys[key] == 1 and not self._scheduler.engine.in_turn
         return 0 if holders or not sure else self._sent_keys[key]
 
@@ -247,10 +261,47 @@ class Client:
             return
         existing = answer.error.existing
         found = self._scheduler.engine.look("SELECT unique_key FROM jobs WHERE job_id = ?", existing)
-        if found not in ([], [(f"{CLIENT.owner} {key}",)]):
+        if found not in ([], [(key,)]):
             raise Violation(f"a submit with the key {key} was refused for job {existing}, which has {found}")
         if free and self._sent_keys[key] == free:
             raise Violation(f"a submit with the key {key} was refused for job {existing}, but no job has it")
+
+    def share_queues(self, end_ms: int) -> None:
+        """Some queues are shared fairly between the tokens: from the start on, or from or up to a later moment. At some
+        moments all tokens want more of such a queue than there is.
+        """
+        draw = self._crowd
+        for name in ("default", *QUEUES) if len(self._callers) > 1 else ():
+            start_ms, stop_ms = draw.choice((0, 0, 0, draw.randint(0, end_ms))), draw.randint(0, 2 * end_ms)
+            if draw.random() < 0.6:
+                self._timeline.at(start_ms, partial(self._share_queue, name, "owner"))
+                self._timeline.at(max(start_ms, stop_ms), partial(self._share_queue, name, None))
+                for _ in range(draw.randint(1, 2)):
+                    self._timeline.at(draw.randint(start_ms, end_ms), partial(self._rush, name))
+
+    def _share_queue(self, name: str, fair: Literal["owner"] | None) -> None:
+        """Change it, again and again until that is done."""
+
+        def on_answer(answer: Answer) -> None:
+            self._story.tell("client", "shares the queue %s by %s: %s", name, fair, _short(answer))
+            if not isinstance(answer, Done):
+                self._timeline.after(1_000, lambda: self._share_queue(name, fair))
+
+        self._scheduler.call(self._path, ShareQueue(name, fair, "ann"), on_answer)
+
+    def _rush(self, queue: str) -> None:
+        draw = self._crowd
+        for by in self._callers:
+            kinds = [Policy(), Policy(on_disconnect=OnDisconnect.STOP)][: draw.randint(1, 2)]
+            batch = []
+            for number in range(len(self.asked) + 1, len(self.asked) + draw.randint(4, 20)):
+                one = Asked(f"j{number}", Script(draw.choice((20, 300, 1_500))), by, policy=draw.choice(kinds))
+                one.turn = {"queue": queue, "priority": draw.choice((0, 0, 0, 0, 5))}
+                batch.append(one)
+            self.asked.update({one.name: one for one in batch})
+            self._requests.append(request := Request(batch, None))
+            self._story.tell("client", "submits %s at once for %s", " ".join(one.name for one in batch), by.owner)
+            self.send(request)
 
     def pause_queue(self) -> None:
         """Pause a queue for a while."""
@@ -306,6 +357,8 @@ class Client:
                 self._timeline.after(one.hold_ms, partial(self._hold, one))
             if one.acked is None and one.rerun_ms is not None:
                 self._timeline.after(one.rerun_ms, partial(self._rerun, one))
+            if one.acked is None and one.cancel_ms is not None:
+                self._timeline.after(one.cancel_ms, partial(self._cancel_soon, one))
             one.acked = job_id
             self.jobs[job_id] = one
 
@@ -316,15 +369,15 @@ class Client:
         job_id, luck = JobId(one.acked), self._whim.random()
         change: PauseSchedule | ResumeSchedule | EndSchedule | EditJob
         if luck < 0.4:
-            change, becomes = PauseSchedule(job_id, CLIENT), "paused"
+            change, becomes = PauseSchedule(job_id, one.by), "paused"
         elif luck < 0.8:
-            change, becomes = ResumeSchedule(job_id, CLIENT), "scheduled"
+            change, becomes = ResumeSchedule(job_id, one.by), "scheduled"
         elif luck < 0.9:
-            change, becomes = EndSchedule(job_id, CLIENT, cancel=self._whim.random() < 0.5), "ended"
+            change, becomes = EndSchedule(job_id, one.by, cancel=self._whim.random() < 0.5), "ended"
         else:
             # It is every minute by either; paused it stays what it is.
             schedule = self._whim.choice(("* * * * *", "*/1 * * * *"))
-            change, becomes = EditJob(job_id, JobEdit(schedule=schedule), CLIENT), one.schedule or ""
+            change, becomes = EditJob(job_id, JobEdit(schedule=schedule), one.by), one.schedule or ""
         before, one.schedule = one.schedule, None
 
         def on_answer(answer: Answer) -> None:
@@ -345,7 +398,7 @@ class Client:
     def _change_hold(self, one: Asked, *, hold: bool) -> None:
         if one.acked is None:
             return  # It was acked, and a restore has lost it.
-        act = (Hold if hold else Release)(JobId(one.acked), CLIENT, "a reason")
+        act = (Hold if hold else Release)(JobId(one.acked), one.by, "a reason")
         before, one.held, one.ever_held = one.held, None, True
         one.muddled |= one.holding > 0
         one.holding += 1
@@ -368,7 +421,7 @@ class Client:
         """Run a job again, if it has ended."""
         if one.acked is None or (one.cancel_asked and not one.cancel_acked):
             return
-        act = Rerun(JobId(one.acked), CLIENT)
+        act = Rerun(JobId(one.acked), one.by)
         # What was answered to a cancel is not so any more, once it runs again.
         was = one.cancel_asked, one.cancel_acked, one.cancel_late
         one.cancel_asked, one.cancel_acked, one.cancel_late = True, False, False
@@ -396,10 +449,10 @@ class Client:
         )
         self._scheduler.call(self._path, other, on_answer)
 
-    def _job(self) -> Asked:
+    def _job(self, by: Caller) -> Asked:
         name = f"j{len(self.asked) + 1}"
         lasts_ms = self._chance.choice(_SHORT_MS if self._short else _MIXED_MS)
-        one = Asked(name, Script(self._chance.randint(0, lasts_ms)), policy=self._policy())
+        one = Asked(name, Script(self._chance.randint(0, lasts_ms)), by, policy=self._policy())
         luck = self._chance.random()
         if luck < 0.15:
             one.script = Script(one.script.lasts_ms, code=self._chance.choice((1, 7)))
@@ -431,6 +484,10 @@ class Client:
         if (timeout_ms := one.policy.timeout_ms) is not None and self._when.random() < 0.6:
             before_ms = self._when.choice((1, timeout_ms // 2, timeout_ms - 1))
             one.policy = replace(one.policy, signal=f"USR1@{before_ms}ms")
+            if self._warned.random() < 0.4:
+                # It is being stopped when that moment comes.
+                one.script = replace_script(one.script, lasts_ms=20_000, deaf=True)
+                one.cancel_ms = self._warned.randint(0, timeout_ms)
         if not one.recurring and self._act.random() < (0.5 if one.policy.retries else 0.1):
             one.hold_ms = self._act.choice((0, 5, 500, 4_000))
         if not one.recurring and self._act.random() < 0.1 and not (one.script.kills or "deadline_ms" in one.times):
@@ -512,6 +569,10 @@ class Client:
             return
         self._cancel(job_id, self.jobs[job_id])
 
+    def _cancel_soon(self, one: Asked) -> None:
+        if one.acked is not None and not one.cancel_asked:
+            self._cancel(one.acked, one)
+
     def cancel_one(self, one: Asked) -> None:
         assert one.acked is not None
         self._cancel(one.acked, one)
@@ -530,10 +591,12 @@ class Client:
             one.cancel_asked = not isinstance(answer, Undone | Refused)
 
         self._story.tell("client", "cancels job %d", job_id)
-        self._scheduler.call(self._path, Cancel(JobId(job_id), CLIENT), on_answer)
+        self._scheduler.call(self._path, Cancel(JobId(job_id), one.by), on_answer)
 
     def _cancel_many(self, jobs: list[int]) -> None:
-        """Some jobs by one call: each is cancelled, or has ended."""
+        """Some jobs by one call, those of the last one's token: each is cancelled, or has ended."""
+        by = self.jobs[jobs[-1]].by
+        jobs = [job_id for job_id in jobs if self.jobs[job_id].by is by]
         for job_id in jobs:
             self.jobs[job_id].cancel_asked = True
 
@@ -555,7 +618,7 @@ class Client:
                 one.cancel_asked = not isinstance(answer, Undone | Refused) and not finished
 
         self._story.tell("client", "cancels jobs %s", of_numbers(jobs))
-        command = Bulk(Action.CANCEL, Selection(of_numbers(jobs)), CLIENT, JobId(0))
+        command = Bulk(Action.CANCEL, Selection(of_numbers(jobs)), by, JobId(0))
         self._scheduler.call(self._path, command, on_answer)
 
 

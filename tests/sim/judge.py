@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 import msgpack
 
-from tests.sim.callers import CLIENT, Asked, Client
+from tests.sim.callers import Asked, Client
 from tests.sim.elsewhere import Elsewhere
 from tests.sim.execution import Execution
 from tests.sim.inspector import Inspector
@@ -154,7 +154,9 @@ RUNS: Final = """
         cancel_ms IS NOT NULL, failures, stuck, finished_ms - started_ms FROM runs ORDER BY run_id"""
 WISH: Final = """
     SELECT retries, crash_limit, on_lost, schedule IS NOT NULL, on_disconnect = 'stop' FROM jobs WHERE job_id = ?"""
-_USAGE: Final = "SELECT name, sum(success), sum(failed), sum(cancelled) FROM usage WHERE kind = 'owner' GROUP BY name"
+_USAGE: Final = """
+    SELECT name, sum(success), sum(failed), sum(cancelled) FROM usage WHERE kind = 'owner'
+    GROUP BY name ORDER BY name"""
 _HELD: Final = "SELECT run_id, job_id, blocked & 8 FROM runs WHERE status = 'pending'"
 EVENTS: Final = """
     SELECT event_id, job_id, run_first, run_last, worker_id, was, became, reason, detail FROM events
@@ -228,7 +230,7 @@ class Judge:
         self._word_ms: dict[str, int] = {}
         self.outages = Outages(timeline, scheduler, self._word_ms)
         self.times = Times(timeline, scheduler, client.asked)
-        self.turns = Turns(scheduler, witness, machines, pollers)
+        self.turns = Turns(scheduler, witness, machines, pollers, client.asked)
         self.retries = Retries(timeline, scheduler, client.asked)
         self.removals = Removals(scheduler, lambda run: self._made[run], self._recurs)
         client.removed = self.removals.jobs
@@ -770,10 +772,13 @@ class Judge:
 
     def _check_usage(self) -> None:
         """Every run that has ended counts once for the owner of its job."""
-        ended = Counter(row.status for row in self.rows.values() if row.final)
-        for owner, *counts in self._scheduler.engine.look(_USAGE):
-            if counts != [ended[status] for status in ("success", "failed", "cancelled")] or owner != CLIENT.owner:
+        ended = Counter((self.turns.owner(row.job), row.status) for row in self.rows.values() if row.final)
+        used = self._scheduler.engine.look(_USAGE)
+        for owner, *counts in used:
+            if counts != [ended[owner, status] for status in ("success", "failed", "cancelled")]:
                 raise Violation(f"{owner} has used {counts}, but ended are {dict(ended)}")
+        if [owner for owner, *_ in used] != sorted({owner for owner, _ in ended}):
+            raise Violation(f"the usage of {used} is known, but ended are {dict(ended)}")
 
     def _check_held(self) -> None:
         """Each pending run of a held job is held, whatever made it pending, and no other run is."""
@@ -1058,11 +1063,6 @@ class Judge:
         """
         found = self._scheduler.engine.look("SELECT name, job_id FROM jobs")
         names = dict(found)
-        for job, owner in self._scheduler.engine.look(
-            "SELECT job_id, owner FROM jobs LEFT JOIN owners ON owners.owner_id = jobs.owner_id WHERE owner IS NOT ?",
-            CLIENT.owner,
-        ):
-            raise Violation(f"job {job} belongs to {owner}, not to who submitted it")
         if len(names) < len(found):
             doubled = [name for name, count in Counter(name for name, _ in found).items() if count > 1]
             raise Violation(f"{', '.join(doubled)}: submitted once, by one key, and stored several times")

@@ -104,15 +104,10 @@ _MUTANTS: Final = (
         "a scheduler that was replaced goes on as after a failed turn",
         (
             "Loop._turn",
-            "except StoreDeposed:\n            self._depose(answers)\n            raise\n        except",
+            "except StoreDeposed:\n            # Found at the beginning of the turn, so no command was done.\n            self._depose()\n            raise\n        except",
             "except",
         ),
         without_call("Loop._confirm", "self._store.confirm_epoch"),
-        first=STANDBYS,
-    ),
-    mutant(
-        "callers of a scheduler that was replaced get no answer",
-        without_call("Loop._depose", "future.set_exception"),
         first=STANDBYS,
     ),
     mutant(
@@ -578,6 +573,37 @@ _MUTANTS: Final = (
             "introduced(frame, now), key)",
             '__import__("msgspec").structs.replace(introduced(frame, now), queues=("default",)), key)',
         ),
+    ),
+    mutant(
+        "a fair queue is not shared", ("JobsWriter._demand_for", 'owner if queue in self.queues.fair else ""', '""')
+    ),
+    mutant(
+        "the runs of an owner are not counted",
+        ("Tallies._add", "if demand.owner:", "if False:"),
+    ),
+    mutant(
+        "the runs of other owners count for an owner",
+        (
+            "Tallies.share",
+            "return self._shares[demand.queue, demand.owner]",
+            "return sum(self._shares.values()) - self._shares[demand.queue, demand.owner]",
+        ),
+    ),
+    mutant(
+        "the owner with the most running runs comes first",
+        ("OffersWriter._ready", "self._tallies.share(demand), run_id", "-self._tallies.share(demand), run_id"),
+    ),
+    mutant(
+        "the first owner of a fair queue gets all room",
+        ("placement._Placing._spread", "most = fair_count(islice(_shares(ready), most + 1), most)", "pass"),
+    ),
+    mutant(
+        "each kind of an owner's jobs has a share",
+        never("placement._Placing._advance", "self._kinds[best.demand.queue, best.demand.owner] > 1"),
+    ),
+    mutant(
+        "an owner's jobs of lower priorities follow its high ones",
+        ("placement._Placing._spread", "floor = best.priority", "pass"),
     ),
     mutant("a limit has one more place", ("Tallies.room", "most - self._taken[key]", "most + 1 - self._taken[key]")),
     mutant("the first of several limits counts alone", ("Tallies.room", "in demand.limits", "in demand.limits[:1]")),

@@ -131,6 +131,7 @@ class Simulation(World):
             self.timeline.at(self.chance.randint(0, end_ms), self.client.submit)
             if self.chance.random() < 0.4:
                 self.timeline.at(self.chance.randint(0, end_ms), self.client.cancel)
+        self.client.share_queues(end_ms)
         pauses = Random(f"pauses {self.seed}")
         for _ in range(pauses.choice((0, 0, 1, 3))):
             self.timeline.at(pauses.randint(0, end_ms), self.client.pause_queue)

@@ -1,4 +1,4 @@
-"""Judges whose turn it is: priorities, queues, limits and unique keys. Part of the judge.
+"""Judges whose turn it is: priorities, queues, shares, limits and unique keys. Part of the judge.
 
 It knows what jobs ask for, which queues each worker serves, and what the store says of runs before and after a turn. It
 never asks the store what is ready.
@@ -11,7 +11,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
+from tests.sim.callers import Asked as Job
 from tests.sim.execution import Execution
+from tests.sim.fairness import Fairness
 from tests.sim.machine import Machine
 from tests.sim.overseer import stands_still
 from tests.sim.pollers import SimPoller
@@ -61,6 +63,7 @@ class Turns:
         witness: Witness,
         machines: Mapping[str, Machine],
         pollers: Mapping[str, SimPoller],
+        asked: Mapping[str, Job],
     ) -> None:
         self._scheduler = scheduler
         self._witness = witness
@@ -69,6 +72,8 @@ class Turns:
         self._asked: dict[int, Asked] = {}
         self._waiting: dict[int, Waiting] = {}
         self._paused: dict[str, int] = {}
+        self._fairness = Fairness(scheduler, asked)
+        self.owner = self._fairness.owner
         # A restored database has lost runs that go on, so what is really running says nothing any more.
         self.restored = False
 
@@ -78,16 +83,20 @@ class Turns:
         self._asked.clear()
         self._waiting = self._look_waiting()
         self._paused = dict(self._look(_PAUSED))
+        self._fairness.forget()
 
     def check(self, given: Iterable[tuple[int, int, str]]) -> None:
         """After a turn. `given`: runs that have become running, with their jobs and workers."""
         waiting, paused = self._look_waiting(), dict(self._look(_PAUSED))
         still = {run: one for run, one in waiting.items() if self._waiting.get(run) == one}
         shut = {queue for queue, since_ms in paused.items() if self._paused.get(queue) == since_ms}
+        pausing = paused.keys() | self._paused.keys()
         given = list(given)
+        self._fairness.after_turn()
         for run, job, worker in given:
             self._check_queue(run, job, worker, shut)
-            self._check_order(run, worker, still, shut | paused.keys() | self._paused.keys())
+            self._check_order(run, worker, still, pausing)
+            self._check_share(run, job, worker, still, pausing)
         if any(self._of(job).limits for _, job, _ in given):
             self._check_limits(job for _, job, _ in given)
         for key, count in self._look(_DOUBLED):
@@ -144,6 +153,19 @@ class Turns:
             queue = self._of(one.job).queue
             if queue not in paused and self._serves(worker, queue) and self._is_plain(one.demand):
                 raise Violation(f"run {run} of priority {priority} is given to {worker}, but run {other} waits: {one}")
+
+    def _check_share(
+        self, run: int, job: int, worker: str, still: Mapping[int, Waiting], paused: Iterable[str]
+    ) -> None:
+        """In a fair queue it is the turn of the owner with the fewest running runs, among runs of the same priority."""
+        queue = self._of(job).queue
+        if queue in paused or not self._fairness.is_shared(job):
+            return
+        priority = self._look(_HANDED, run)[0][0]
+        for other, one in still.items():
+            rival = one.priority == priority and not one.limited and self._of(one.job).queue == queue
+            if rival and self._is_plain(one.demand):
+                self._fairness.check(run, job, worker, (other, one.job))
 
     def _check_limits(self, jobs: Iterable[int]) -> None:
         """No run is given beyond a limit of its job."""

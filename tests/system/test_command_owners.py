@@ -121,18 +121,21 @@ def test_a_revoked_tokens_jobs_go_on_until_they_are_ended(cli: Cli) -> None:
 
 
 def test_a_tokens_bounds_are_made_shown_and_held(cli: Cli) -> None:
-    bounds = ("--run-as=build", "--pending-max=1", "--schedules-max=0")
+    bounds = ("--run-as=build", "--pending-max=1", "--schedules-max=0", "--priority-max=-5")
     name, ann = add(cli, *bounds, "--worker=gpu-*", "--worker=w1", "--slots-max", "4", "--expires=never")
     listed = asked(cli, "token", "list")[1]
     row = next(line for line in listed.splitlines() if f"  {name}  " in line)
-    assert row.endswith("as build, 1 pending, 0 schedules, workers gpu-* w1, 4 slots")
-    submitted(cli, ann)
+    assert row.endswith("as build, 1 pending, 0 schedules, priority up to -5, workers gpu-* w1, 4 slots")
     code, _, err = asked(cli, "submit", "true", token=ann)
+    refusal = "Invalid priority 0: this token allows at most -5; give priority -5 or less, or use another token"
+    assert (code, err) == (1, f"zsched: {refusal}\n")
+    submitted(cli, ann, "--priority=-5")
+    code, _, err = asked(cli, "submit", "--priority=-5", "true", token=ann)
     assert (code, "1 job of this token may be pending" in err) == (1, True)
-    code, _, err = asked(cli, "submit", "--user", "root", "true", token=ann)
+    code, _, err = asked(cli, "submit", "--priority=-5", "--user", "root", "true", token=ann)
     assert (code, err) == (1, "zsched: Jobs of this token run as build, not as root: leave user out\n")
     asked(cli, "cancel", "all", token=ann)
-    code, _, err = asked(cli, "submit", "--cron", "* * * * *", "true", token=ann)
+    code, _, err = asked(cli, "submit", "--priority=-5", "--cron", "* * * * *", "true", token=ann)
     assert (code, "This token may have 0 recurring jobs" in err) == (1, True)
     (view,) = [one for one in json.loads(asked(cli, "token", "list", "--json")[1]) if one["name"] == name]
     assert "expires_at" not in view
@@ -146,6 +149,7 @@ def test_a_tokens_bounds_are_made_shown_and_held(cli: Cli) -> None:
         (["--run-as=a b"], 2, "run_as: a user's name: a letter, then letters, digits and . _ -"),
         (["--worker=[a]"], 2, "workers.0: a worker's name, in which * stands for any characters and ? for one"),
         (["--pending-max=999999"], 2, "pending_max: Expected `int` <= 100000"),
+        (["--priority-max=high"], 2, "--priority-max takes a number, such as 10 or -10, not 'high'"),
         (["--name=twice"], 1, "A token named twice exists or was revoked: take another name"),
     ],
 )

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from tests.unit.world import TEST, Peer, Poller, World, operator
 from zsched.model.access import Caller, KeyOrigin, Scope, Token
+from zsched.model.edits import JobEdit
 from zsched.model.limits import BULK_JOBS_MAX, WINDOW_PER_SLOT_MAX
+from zsched.model.spans import of_numbers
 from zsched.model.types import JobId, JobSpec, RunStatus, WorkerId
 from zsched.protocol import Cancel as CancelFrame
 from zsched.protocol import Ready
@@ -18,6 +21,7 @@ from zsched.scheduler.dispatcher.commands import (
     BindKey,
     Cancel,
     ConflictError,
+    EditJob,
     ForbiddenError,
     Made,
     NotFoundError,
@@ -43,6 +47,7 @@ def token(
     run_as: str | None = None,
     pending_max: int | None = None,
     schedules_max: int | None = None,
+    priority_max: int | None = None,
 ) -> Caller:
     """A caller with a new token of that name, which is its id as well."""
     made = Token(
@@ -56,6 +61,7 @@ def token(
         run_as=run_as,
         pending_max=pending_max,
         schedules_max=schedules_max,
+        priority_max=priority_max,
     )
     world.ask(AddToken(made))
     return Caller(owner=made.owner, actor=f"{made.owner} at 192.0.2.7", all_jobs=all_jobs, token_id=name)
@@ -205,6 +211,40 @@ def test_recurring_jobs_of_a_token_are_bounded(world: World) -> None:
     world.store.end_schedule(first, "ann", world.wall_ms)
     world.store.commit()
     submit(world, ci, CRON)
+
+
+def test_priority_of_a_tokens_jobs_is_bounded(world: World) -> None:
+    ci, other = token(world, "ci", priority_max=5), token(world, "other")
+    submit(world, ci, replace(JOB, priority=5), JOB)
+    submit(world, other, replace(JOB, priority=6))
+    refusal = r"Invalid priority 6: this token allows at most 5; give priority 5 or less, or use another token"
+    with pytest.raises(ForbiddenError, match=refusal) as refused:
+        submit(world, ci, JOB, replace(JOB, priority=6))
+    assert refused.value.code == "priority_max"
+    batch = token(world, "batch", priority_max=-10)
+    with pytest.raises(ForbiddenError, match="Invalid priority 0"):
+        submit(world, batch)
+    submit(world, batch, replace(JOB, priority=-10))
+
+
+def test_edits_and_reruns_keep_to_the_priority_of_their_token(world: World) -> None:
+    ci, ops = token(world, "ci", priority_max=5), token(world, "ops", all_jobs=True)
+    (job,) = submit(world, ci)
+    world.ask(EditJob(job, JobEdit(priority=5), ci))
+    with pytest.raises(ForbiddenError, match="Invalid priority 6"):
+        world.ask(EditJob(job, JobEdit(priority=6), ci))
+    assert world.job(job).priority == 5
+    world.ask(EditJob(job, JobEdit(priority=9), ops))
+    # Other fields of a job that somebody else has raised can be changed, and its priority be lowered.
+    world.ask(EditJob(job, JobEdit(name="new"), ci))
+    world.ask(Cancel(job, ci))
+    with pytest.raises(ForbiddenError, match="Invalid priority 9"):
+        world.ask(Rerun(job, ci))
+    done = world.ask(Bulk(Action.RERUN, Selection(of_numbers([job])), ci, JobId(0)))
+    assert list(done.outcomes) == ["priority_max"]
+    world.ask(Rerun(job, ops))
+    world.ask(EditJob(job, JobEdit(priority=-1), ci))
+    assert world.job(job).priority == -1
 
 
 def test_a_submit_without_a_token_reads_no_token(world: World) -> None:

@@ -214,6 +214,23 @@ def test_first_owner_gets_what_makes_the_owners_equal(shares: list[int], room: i
     assert fair_count(shares, room) == count
 
 
+def test_share_of_an_owner_does_not_grow_with_its_kinds_of_jobs(world: World) -> None:
+    world.ask(ShareQueue("default", "owner", "ann"))
+    many = [job for number in range(3) for job in submit(world, 20, token("many"), limits={f"k{number}": 20})]
+    many += submit(world, 20, token("many"))
+    one = submit(world, 20, token("one"))
+    given = jobs(worker(world, slots=8))
+    assert (len(set(given) & set(many)), len(set(given) & set(one))) == (4, 4)
+
+
+def test_lower_priorities_of_an_owner_do_not_follow_its_high_ones(world: World) -> None:
+    world.ask(ShareQueue("default", "owner", "ann"))
+    low = submit(world, 10, token("large"))
+    small = submit(world, 10, token("small"))
+    high = submit(world, 1, token("large"), priority=5)
+    assert sorted(jobs(worker(world, slots=6))) == [*low[:2], *small[:3], *high]
+
+
 def test_queue_is_shared_fairly_from_the_change_on(world: World) -> None:
     before = submit(world, 4, token("large"))
     world.ask(ShareQueue("default", "owner", "ann"))

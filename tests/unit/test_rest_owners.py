@@ -17,7 +17,7 @@ from tests.unit.test_rest_tokens import elsewhere
 from zsched.api.app import ACT, ROUTES
 from zsched.api.gate import PEER_UID, Trust
 from zsched.model.access import Scope
-from zsched.model.limits import TOKEN_LIFE_MS_DEFAULT, TOKEN_PENDING_MAX, TOKEN_USED_MS
+from zsched.model.limits import PRIORITY_MAX, TOKEN_LIFE_MS_DEFAULT, TOKEN_PENDING_MAX, TOKEN_USED_MS
 from zsched.model.types import JobSpec
 from zsched.security import owners
 from zsched.security.keys import new_pair
@@ -239,6 +239,7 @@ def test_a_token_has_a_name_that_is_its_own_for_ever(rest: Rest) -> None:
         {"pending_max": 0},
         {"pending_max": TOKEN_PENDING_MAX + 1},
         {"schedules_max": -1},
+        {"priority_max": PRIORITY_MAX + 1},
         {"workers": ["a b"]},
         {"workers": [""]},
         {"workers": ["[a-z]"]},
@@ -256,7 +257,8 @@ def test_bounds_that_make_no_sense_are_refused(rest: Rest, fields: dict[str, obj
 
 
 def test_a_token_shows_its_bounds(rest: Rest) -> None:
-    bounds = {"run_as": "build", "pending_max": 7, "schedules_max": 0, "workers": ["gpu-*", "w1"], "slots_max": 4}
+    bounds: dict[str, object] = {"run_as": "build", "pending_max": 7, "schedules_max": 0, "priority_max": -10}
+    bounds |= {"workers": ["gpu-*", "w1"], "slots_max": 4}
     made = Holder(rest, "submit", "worker", **bounds)
     assert {name: made.view[name] for name in bounds} == bounds
     (listed,) = [view for view in rest.get("/tokens").json if view["id"] == made.view["id"]]
@@ -349,6 +351,18 @@ def test_a_submit_beyond_a_tokens_bounds_is_refused_with_a_reason(rest: Rest) ->
     assert [answer.status_code for answer in third] == [201, 201]
     assert third[0].json["id"] == third[1].json["id"]
     assert ci.call("POST", "/jobs", JOB).status_code == 429
+
+
+def test_a_priority_above_that_of_a_token_is_refused_on_each_call(rest: Rest) -> None:
+    ci = Holder(rest, "submit", priority_max=5)
+    job = ci.submit(priority=5)
+    sentence = "Invalid priority {}: this token allows at most 5; give priority 5 or less, or use another token"
+    problem(ci.call("POST", "/jobs", {**JOB, "priority": 6}), 403, "priority_max", sentence.format(6))
+    problem(ci.call("PATCH", f"/jobs/{job}", {"priority": 7}), 403, "priority_max", sentence.format(7))
+    assert rest.call("PATCH", f"/jobs/{job}", json={"priority": 8}).status_code == 200
+    assert rest.post(f"/jobs/{job}/cancel").status_code == 200
+    problem(ci.call("POST", f"/jobs/{job}/rerun"), 403, "priority_max", sentence.format(8))
+    assert rest.get("/stats").json["refused"]["priority_max"] == 3
 
 
 def test_a_token_revoked_between_the_gate_and_the_turn_submits_nothing(rest: Rest) -> None:

@@ -50,6 +50,7 @@ class Tokens:
             run_as=body.run_as,
             pending_max=body.pending_max,
             schedules_max=body.schedules_max,
+            priority_max=body.priority_max,
             workers=body.workers,
             slots_max=body.slots_max,
         )

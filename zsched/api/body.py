@@ -28,6 +28,7 @@ from zsched.model.limits import (
     INTEGER_MAX,
     NOTE_CHARS_MAX,
     OWNER_CHARS_MAX,
+    PRIORITY_MAX,
     QUEUE_REASON_CHARS_MAX,
     REASON_CHARS_MAX,
     SLOTS_MAX,
@@ -93,6 +94,7 @@ class TokenBody(Struct, forbid_unknown_fields=True, frozen=True):
     run_as: Annotated[str, Meta(pattern=rf"^{USER_NAME.pattern}\Z")] | None = None
     pending_max: Annotated[int, Meta(ge=1, le=TOKEN_PENDING_MAX)] | None = None
     schedules_max: Annotated[int, Meta(ge=0, le=TOKEN_SCHEDULES_MAX)] | None = None
+    priority_max: Annotated[int, Meta(ge=-PRIORITY_MAX, le=PRIORITY_MAX)] | None = None
     workers: Annotated[
         tuple[Annotated[str, Meta(pattern=tokens.WORKERS)], ...], Meta(max_length=TOKEN_WORKERS_MAX)
     ] = ()

@@ -23,6 +23,7 @@ KINDS: Final = (
     "scope",
     "not_owner",
     "run_as",
+    "priority_max",
     "not_bound",
     "slots_max",
 )

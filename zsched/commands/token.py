@@ -2,7 +2,7 @@
 
 Usage:
   zsched token add [--scope=SCOPE]... [--worker=NAME]... [--name=NAME --expires=DURATION --note=TEXT --run-as=USER
-      --pending-max=COUNT --schedules-max=COUNT --slots-max=COUNT --url=URL]
+      --pending-max=COUNT --schedules-max=COUNT --priority-max=NUMBER --slots-max=COUNT --url=URL]
   zsched token list [--quiet --json --url=URL]
   zsched token revoke [--with-jobs --url=URL] <id>
   zsched token new
@@ -23,6 +23,8 @@ Options:
                       Limit of its pending jobs.
   --schedules-max=COUNT
                       Limit of its jobs with a schedule.
+  --priority-max=NUMBER
+                      Highest priority of the jobs that it submits, edits or reruns: -1000 to 1000.
   --worker=NAME...    Restrict it to workers with this name: w1, or a pattern, gpu-*. May be repeated.
   --slots-max=COUNT   Limit of the slots of each worker that it enrols.
   --with-jobs         Also cancel the jobs of the token and end its schedules.
@@ -42,6 +44,7 @@ from typing import Any, Final
 
 from zsched.client.client import Client, View
 from zsched.commands import exits, options, table
+from zsched.commands.turn import read_priority
 
 # A token's ID, or the text of a whole token, from which only the ID is sent on.
 _ID: Final = re.compile(r"(?:zs_)?([0-9a-f]{12})(?:_[0-9a-f]*)?", re.ASCII)
@@ -112,6 +115,7 @@ def describe_bounds(view: View) -> str:
         "run_as": "as {}".format,
         "pending_max": "{} pending".format,
         "schedules_max": lambda count: counted(count, "schedule"),
+        "priority_max": "priority up to {}".format,
         "workers": lambda names: f"workers {' '.join(names)}",
         "slots_max": lambda count: counted(count, "slot"),
     }
@@ -164,6 +168,8 @@ def token_body(arguments: Mapping[str, options.Value]) -> View:
     for option, least in (("--pending-max", 1), ("--schedules-max", 0), ("--slots-max", 1)):
         if (count := options.number(__doc__, arguments, option, least)) is not None:
             asked[_field(option)] = count
+    if (priority := read_priority(__doc__, options.text(arguments, "--priority-max"), "--priority-max")) is not None:
+        asked["priority_max"] = priority
     if workers := options.words(arguments, "--worker"):
         asked["workers"] = workers
     if options.text(arguments, "--expires") == NEVER:

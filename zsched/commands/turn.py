@@ -26,12 +26,12 @@ def read(doc: str, arguments: Mapping[str, options.Value]) -> Fields:
     return fields
 
 
-def read_priority(doc: str, given: str | None) -> int | None:
-    """The value of --priority; None if it is absent. Wrong usage ends the program."""
+def read_priority(doc: str, given: str | None, option: str = "--priority") -> int | None:
+    """A priority that an option gives; None if it is absent. Wrong usage ends the program."""
     if given is None:
         return None
     if _WHOLE.fullmatch(given) is None:
-        options.fail(doc, f"--priority takes a number, such as 10 or -10, not {given[:64]!r}")
+        options.fail(doc, f"{option} takes a number, such as 10 or -10, not {given[:64]!r}")
     return int(given)
 
 

@@ -69,6 +69,7 @@ class Token(Struct, frozen=True, kw_only=True):
     run_as: Annotated[str | None, about("User that all its jobs run as.")] = None
     pending_max: Annotated[Id | None, about("Bound of its pending jobs.")] = None
     schedules_max: Annotated[Natural | None, about("Bound of its recurring jobs.")] = None
+    priority_max: Annotated[int | None, about("The highest priority that its caller may give a job.")] = None
     workers: Annotated[
         tuple[str, ...],
         about("Names or patterns of the workers that it speaks for; none: all.", Form(codec=WORDS)),

@@ -179,7 +179,8 @@ class Loop:
             self._inbox.refuse()
             raise
         except StoreDeposed:
-            self._depose(answers)
+            # Found at the beginning of the turn, so no command was done.
+            self._depose()
             raise
         except StoreError as error:
             self._give_up(answers, error, now)
@@ -316,12 +317,10 @@ class Loop:
         self._ack_unstored()
         self._next_tick_ms = now.mono_ms + int(STORE_PAUSE_S * 1000)
 
-    def _depose(self, answers: list[Answer]) -> None:
+    def _depose(self) -> None:
         """Another scheduler leads: nothing of the turn has happened, and nothing is sent."""
         self._store.rollback()
         self._dispatcher.on_rollback()
-        for _, future, _ in answers:
-            future.set_exception(StandbyError())
         self._inbox.refuse(StandbyError)
 
     def _ack_unstored(self) -> None:
@@ -341,7 +340,7 @@ class Loop:
             for peer, key, beat in self._beats:
                 self._dispatcher.ack_unstored(peer, beat, key)
         except StoreDeposed:
-            self._depose([])
+            self._depose()
             raise
         except StoreError as error:
             log.debug("heartbeats are not answered: %s", error)

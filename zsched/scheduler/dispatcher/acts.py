@@ -92,8 +92,8 @@ def on_act(store: Store, act: Act, doing: Doing) -> Deferred[JobState] | JobStat
 
 
 def do(store: Store, job: Job, act: Act, doing: Doing) -> None:
-    """Hold, release, rerun or remove a job. Raises ConflictError; for a rerun FullError at `pending_max`, QuotaError at
-    the bound of the caller's token.
+    """Hold, release, rerun or remove a job. Raises ConflictError; for a rerun FullError at `pending_max`, QuotaError
+    and ForbiddenError at the bounds of the caller's token.
     """
     now = doing.now
     if job.schedule is not None:
@@ -129,6 +129,7 @@ def _delete(store: Store, job: Job, act: Delete, doing: Doing) -> bool:
 
 def _rerun(store: Store, job: Job, act: Rerun, doing: Doing) -> bool:
     token = owners.find_token(store, act.by)
+    owners.demand_priority(token, job.priority)
     if store.pending_tasks() >= doing.pending_max:
         raise FullError
     allowed = None if token is None else token.pending_max

@@ -26,7 +26,8 @@ _NAMES = {"policy.timeout_ms": "timeout", "policy.grace_ms": "kill_grace", "dead
 def on_edit(store: Store, command: EditJob, now: Now) -> Deferred[JobState]:
     """Change a job for a caller. An edit that changes nothing leaves no event.
 
-    Raises ConflictError, NotOwnerError for a command that the caller may not change, and what `owners.find_job` raises.
+    Raises ConflictError, NotOwnerError for a command that the caller may not change, ForbiddenError for a priority that
+    its token does not allow, and what `owners.find_job` raises.
     """
     job = owners.find_job(store, command.job_id, command.by)
     if job.schedule is None:
@@ -66,7 +67,7 @@ def _demand_pending(store: Store, job: Job, command: EditJob) -> None:
 
 
 def _check(store: Store, job: Job, edited: Job, command: EditJob) -> None:
-    """Raises ConflictError for changes that don't go together, NotOwnerError, TooManyDemandsError."""
+    """Raises ConflictError for changes that don't go together, ForbiddenError, TooManyDemandsError."""
     if (fault := signal_fault(edited.policy.signal, edited.policy.timeout_ms)) is not None:
         raise ConflictError("signal", f"Job {job.job_id} has signal {edited.policy.signal}: {fault}")
     if edited.policy.retry_on and not edited.policy.retries:
@@ -77,6 +78,8 @@ def _check(store: Store, job: Job, edited: Job, command: EditJob) -> None:
         )
     if never_starts(edited) and edited.deadline_ms != job.deadline_ms:
         raise ConflictError("deadline", f"Job {job.job_id} could never start: set a deadline later than run_at")
+    if edited.priority != job.priority:
+        owners.demand_priority(owners.find_token(store, command.by), edited.priority)
     if edited.queue != job.queue:
         queues.demand_few_kinds(store, int(store.adds_demand(edited)))
     if edited.command != job.command:

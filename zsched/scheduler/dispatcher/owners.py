@@ -76,6 +76,8 @@ def admit(store: Store, token: Token, specs: Sequence[JobSpec]) -> Sequence[JobS
                     "run_as", f"Jobs of this token run as {token.run_as}, not as {spec.user}: leave user out"
                 )
         specs = [replace(spec, user=token.run_as) for spec in specs]
+    if token.priority_max is not None:
+        demand_priority(token, max(spec.priority for spec in specs))
     if token.pending_max is not None:
         if len(specs) > token.pending_max:
             raise TooManyError(len(specs), token.pending_max)
@@ -89,6 +91,18 @@ def admit(store: Store, token: Token, specs: Sequence[JobSpec]) -> Sequence[JobS
                 "too_many_schedules", f"This token may have {allowed} recurring jobs: end one of them first"
             )
     return specs
+
+
+def demand_priority(token: Token | None, priority: int) -> None:
+    """Raises ForbiddenError if the priority of a job is above the highest one that the caller's token allows. A caller
+    without a token may give any.
+    """
+    if token is not None and token.priority_max is not None and priority > token.priority_max:
+        raise ForbiddenError(
+            "priority_max",
+            f"Invalid priority {priority}: this token allows at most {token.priority_max}; give priority"
+            f" {token.priority_max} or less, or use another token",
+        )
 
 
 def end_jobs(store: Store, cancel: Callable[[JobId, str, Now], object], now: Now) -> bool:

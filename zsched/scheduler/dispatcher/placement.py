@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import heapq
 from bisect import insort
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice, takewhile
 from operator import attrgetter
 from typing import Final
@@ -98,9 +100,35 @@ def fair_count(shares: Iterable[int], room: int) -> int:
     return level - least - (filled - room) // count
 
 
-def _kinds(sessions: Iterable[Session]) -> list[Worker]:
+def _each_kind(sessions: Iterable[Session]) -> list[Worker]:
     """One worker of each kind: workers of a kind take the same demands."""
     return list({(session.worker.queues, session.worker.can): session.worker for session in sessions}.values())
+
+
+def _shares(ready: Sequence[Ready]) -> Iterator[int]:
+    """The share of each owner who competes with the first demand, which has a fair queue, in order."""
+    seen: set[str] = set()
+    for rival in takewhile(lambda other: other.rank[:2] == ready[0].rank[:2], ready):
+        if rival.demand.owner not in seen:
+            seen.add(rival.demand.owner)
+            yield rival.rank[2]
+
+
+def _with_share(ready: Ready, demand: Demand, share: int) -> Ready:
+    """A ready demand with a new share, if it has the owner and the queue of the other demand."""
+    if (ready.demand.queue, ready.demand.owner) != (demand.queue, demand.owner):
+        return ready
+    priority, age, _, run_id = ready.rank
+    return replace(ready, rank=(priority, age, share, run_id))
+
+
+def _with_queue_age(following: Ready, ready: Sequence[Ready]) -> Ready:
+    """A demand of a fair queue with the age that the queue's other demands of its priority have."""
+    for other in ready:
+        if other.priority == following.priority and other.demand.owner and other.demand.queue == following.demand.queue:
+            priority, _, share, run_id = following.rank
+            return replace(following, rank=(priority, other.rank[1], share, run_id))
+    return following
 
 
 class _Placing:
@@ -114,6 +142,8 @@ class _Placing:
         self._bytes = 0
         # The ready demands, best first. Only our own claims change what is ready meanwhile.
         self._ready: list[Ready] | None = None
+        # How many of them are of the same fair queue and owner.
+        self._kinds = Counter[tuple[str, str]]()
 
     @property
     def is_full(self) -> bool:
@@ -134,6 +164,8 @@ class _Placing:
             and session.paused_until_ms <= self._now.mono_ms
             and room(store, session) > 0
         ]
+        if self._ready is not None:
+            self._ready.sort(key=_rank)
         # The demands before this place were passed: no open worker takes them.
         place = 0
         # One worker of each kind among the open ones, known once a demand was passed: there may be thousands of demands
@@ -142,6 +174,7 @@ class _Placing:
         while open_:
             if self._ready is None:
                 self._ready = store.ready(self._now.wall_ms)
+                self._kinds.update((each.demand.queue, each.demand.owner) for each in self._ready if each.demand.owner)
             ready = self._ready
             if not ready:
                 return False
@@ -158,14 +191,25 @@ class _Placing:
             if self.is_full:
                 return False
             if taken:
-                del ready[place]
-                if (following := store.ready_next(best)) is not None:
-                    insort(ready, following, place, key=_rank)
+                self._advance(ready, place, taken)
                 open_ = [session for session in open_ if room(store, session) > 0]
             else:
                 place += 1
-                kinds = kinds or _kinds(open_)
+                kinds = kinds or _each_kind(open_)
         return True
+
+    def _advance(self, ready: list[Ready], place: int, taken: int) -> None:
+        """Put the ready demands in order after runs of the one at `place` were claimed."""
+        best = ready.pop(place)
+        following = self._store.ready_next(best)
+        if following is not None:
+            if best.demand.owner and following.priority < best.priority:
+                following = _with_queue_age(following, ready)
+            insort(ready, following, place, key=_rank)
+        if self._kinds[best.demand.queue, best.demand.owner] > 1:
+            # All demands of the owner have a larger share now.
+            ready[:] = [_with_share(other, best.demand, best.rank[2] + taken) for other in ready]
+            ready[place:] = sorted(ready[place:], key=_rank)
 
     def _spread(self, ready: Sequence[Ready], sessions: Sequence[Session], room: Room) -> int:
         """Share the first demand's ready runs among the workers that fit it, those with most room first. Returns how
@@ -181,14 +225,14 @@ class _Placing:
             return 0
         heapq.heapify(most_room_first)
         # Runs of another demand may be better than the later ones of this: none below the next best priority is taken
-        # now.
+        # now. An owner of a fair queue may have more than others of a lower priority.
         floor = next(
             (other.priority for other in ready[1:] if other.demand.plain or room is free_slots), _LOWEST_PRIORITY
         )
         most = sum(-entry[0] for entry in most_room_first)
         if best.demand.owner:
-            rivals = takewhile(lambda other: other.rank[:2] == best.rank[:2], ready)
-            most = fair_count((rival.rank[2] for rival in islice(rivals, most + 1)), most)
+            floor = best.priority
+            most = fair_count(islice(_shares(ready), most + 1), most)
         waiting = store.ready_count(best.demand_id, most)
         taken = 0
         while not self.is_full and waiting > 0 and most_room_first:
