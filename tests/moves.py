@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -52,12 +52,8 @@ class Place:
     @contextmanager
     def lead(self, *, marked: bool = False) -> Iterator[Tenure]:
         """As a scheduler, or with `marked` as the command."""
-        with self.hold() as hold:
-            tenure = hold.lead(NOW, marked=marked)
-            assert tenure is not None
-            with closing(tenure):
-                move.take_over(tenure)
-                yield tenure
+        with self.hold() as hold, move.leading(hold, self.name, NOW, marked=marked) as tenure:
+            yield tenure
 
 
 def move_between(source: Place, target: Place, now_ms: int = NOW) -> Moved:

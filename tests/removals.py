@@ -75,7 +75,7 @@ _REMOVALS: Final = (
         29,
         "the share of an owner grows with its kinds of jobs",
         "unit/test_dispatcher_queues.py::test_share_of_an_owner_does_not_grow_with_its_kinds_of_jobs",
-        never("placement._Placing._advance", "self._kinds[best.demand.queue, best.demand.owner] > 1"),
+        never("placement._Placing._advance", "self._demands[best.demand.queue, best.demand.owner] > 1"),
     ),
     removal(
         29,
@@ -629,7 +629,7 @@ _REMOVALS: Final = (
         28,
         "an earlier scheduler writes into a moved database",
         "unit/test_move.py::test_writer_that_lost_its_lock_stores_nothing_in_a_moved_database",
-        without_call("move._leading", "take_over"),
+        without_call("move.leading", "take_over"),
     ),
     removal(
         19,
@@ -1853,6 +1853,30 @@ _REMOVALS: Final = (
         without_call("Dispatcher.on_rollback", "self._retention.on_rollback()"),
     ),
     removal(
+        15,
+        "a removal for a caller begins the round of retention again",
+        "unit/test_dispatcher_retention.py::test_removals_by_callers_do_not_stop_a_round",
+        excerpt("Retention.on_removed", "self._asked = True", "self._asked, self._round = True, None"),
+    ),
+    removal(
+        15,
+        "a job of a clock that was set back ends each round of retention",
+        "contract/test_retention.py::test_jobs_of_a_clock_that_was_set_back_end_no_round",
+        excerpt("RetentionWriter.purge_jobs", "if not old.ended_ms <= row[1] <= now_ms", "if row[1] < old.ended_ms"),
+    ),
+    removal(
+        15,
+        "each refused command makes the scheduler count all live demands again",
+        "contract/test_queues.py::test_refusal_that_changed_nothing_forgets_nothing",
+        excerpt("store.core.Core.savepoint", "forget=self._engine.changes() != before", "forget=True"),
+    ),
+    removal(
+        25,
+        "a token runs any number of ended jobs again in one turn",
+        "unit/test_dispatcher_owners.py::test_the_bound_of_pending_jobs_holds_for_reruns_of_one_turn",
+        excerpt("JobsWriter.count_metered", "counted + self._ledger.revived_of(owner)", "counted"),
+    ),
+    removal(
         32,
         "jobs that changed lately are removed with the old ones",
         "contract/test_retention.py::test_live_recurring_and_young_jobs_stay",
@@ -2614,7 +2638,29 @@ _REMOVALS: Final = (
         23,
         "a message shows the secrets of its job",
         "system/test_program.py::test_message_of_a_job_is_the_detail_of_its_run",
-        ("outcome._message", "redactor.feed(message) + redactor.end()", "message"),
+        ("outcome._message", "redactor.feed(message)", "message"),
+    ),
+    removal(
+        23,
+        "a message that is cut within a secret shows the part before",
+        "unit/test_outcome.py::test_message_that_is_cut_within_a_secret_shows_nothing_of_it",
+        ("outcome._message", "shown if len(message) == MESSAGE_BYTES_MAX else", ""),
+    ),
+    removal(
+        23,
+        "a killed guard leaves the message files of other users for good",
+        "unit/test_notes.py::test_next_guard_removes_the_files_of_a_killed_one",
+        ("_Shared._make", "self._link.symlink_to(self._path)", "pass"),
+    ),
+    removal(
+        23,
+        "a folder below one that the job's user may not enter counts as missing",
+        "system/test_program.py::test_folder_is_entered_with_the_rights_of_the_job_s_user",
+        (
+            "zsched.worker.process.program",
+            """if [ -d "$part" ] && ! [ -x "$part" ]; then echo denied""",
+            "if false; then :",
+        ),
     ),
     removal(
         23,

@@ -238,6 +238,7 @@ def test_job_that_runs_again_in_a_turn_is_live_for_the_next_call(base: Base) -> 
 
 def test_held_jobs_are_found_by_their_own_index(base: Base) -> None:
     base.demand_search(acts.HELD_JOBS, (0, 10), "jobs_held (job_id>?)")
+    base.demand_search(acts.HELD_JOBS_OF, ("user:ann", 0, 10), "jobs_held (job_id>?)")
 
 
 # --- removal and edits ---
@@ -256,7 +257,7 @@ def test_job_that_this_turn_has_changed_is_not_removed(base: Base) -> None:
     assert base.store.job(job_id) is None
     base.by_hand = True
     base.turn()
-    assert base.rows("SELECT detail FROM events WHERE became = 'purged'") == [(f"1 jobs: {job_id}; tidy",)]
+    assert base.rows("SELECT detail FROM events WHERE became = 'purged'") == [(f"1 job: {job_id}; tidy",)]
     assert base.rows("SELECT sum(tasks) FROM totals") == [(0,)]
 
 

@@ -82,6 +82,7 @@ def test_what_the_store_wrote_agrees(base: Base) -> None:
         ("UPDATE runs SET worker_id = 'w2' WHERE run_id = 2", "run 2 is failed (exit) on w2"),
         ("UPDATE runs SET status = 'running', worker_id = 'w1' WHERE status = 'pending'", "run 5 is running"),
         ("DELETE FROM runs WHERE run_id = 1", "run 1 has events but does not exist"),
+        ("DELETE FROM runs WHERE run_id = 3", "run 3 has events but does not exist"),
         ("UPDATE jobs SET failed = failed + 1 WHERE job_id = 1", "job 1 counts {'success': 1, 'failed': 1}"),
         ("UPDATE jobs SET pending = 0 WHERE job_id = 5", "job 5 counts {}"),
         ("UPDATE totals SET tasks = 9 WHERE status = 'success'", "9 tasks are counted as success, but 1 are"),

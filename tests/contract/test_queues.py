@@ -168,6 +168,49 @@ def test_live_demands_are_counted(base: Base) -> None:
     assert base.store.live_demands == 0
 
 
+def test_count_of_new_demands_stores_nothing(base: Base) -> None:
+    specs = [JobSpec(name="j", command="true", limits={key: 1}) for key in "abc"]
+    before = base.rows("SELECT count(*) FROM demands")
+    assert base.store.count_new_demands(specs, "user:ann") == 3
+    assert base.rows("SELECT count(*) FROM demands") == before
+
+
+def test_refusal_that_changed_nothing_forgets_nothing(base: Base) -> None:
+    """With 10,000 live demands, reading them again takes 60 ms."""
+    limited(base, 2)
+    base.turn()
+    assert base.store.live_demands == 1
+    with base.trace() as statements:
+        undone(base, lambda: base.store.job(JobId(1)))
+        assert base.store.live_demands == 1
+        assert len(offered(base)) == 1
+    assert not [statement for statement in statements if "pending + running > 0" in statement]
+    undone(base, lambda: limited(base))
+    with base.trace() as statements:
+        assert base.store.live_demands == 1
+    assert [statement for statement in statements if "pending + running > 0" in statement]
+
+
+def test_keys_of_ended_runs_are_forgotten(base: Base) -> None:
+    base.store.queues.share("fair", "owner", "test", NOW)
+    submit(base, owner="user:ann", queue="fair")
+    limited(base)
+    for ready in base.store.ready(NOW):
+        for run in base.claim_of(ready.demand_id):
+            base.finish(run.run_id)
+    assert base.store.live_demands == 0
+    assert not base.store._tallies._taken
+    assert not base.store._tallies._shares
+
+
+def test_forgotten_demand_is_read_again(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zsched.store.numbers.DEMANDS_REMEMBERED_MAX", 2)
+    for key in "abcabc":
+        submit(base, limits={key: 1})
+    assert base.rows("SELECT count(*) FROM demands WHERE wish LIKE '%limits%'") == [(3,)]
+    assert [demand.limits for demand in offered(base)] == [((key, 1),) for key in "abc"]
+
+
 # --- fair queues ---
 
 
@@ -364,6 +407,17 @@ def test_damaged_job_with_limits_fails_alone(base: Base) -> None:
     assert claim(base) == [well]
 
 
+def test_runs_of_a_damaged_demand_with_limits_fail(base: Base) -> None:
+    base.by_hand = True
+    damaged = limited(base, 2)
+    (well,) = submit(base)
+    base.turn()
+    base.rows("UPDATE demands SET wish = 'x' WHERE wish LIKE '%limits%'")
+    base.store._forget()
+    assert claim(base) == [well]
+    assert [base.last_run(job).reason for job in damaged] == [Reason.QUARANTINED] * 2
+
+
 def test_runs_that_wait_for_limits_are_found_by_their_index(base: Base) -> None:
     for statement, given in (
         (sql.READY_LIMITED_OF, (1,)),
@@ -378,24 +432,38 @@ def test_runs_that_wait_for_limits_are_found_by_their_index(base: Base) -> None:
 
 
 def test_unique_key_is_held_until_its_job_has_ended(base: Base) -> None:
-    assert base.store.unique_holder("k") is None
+    assert base.store.unique_holders(["k"]) == {}
     (job_id,) = submit(base, unique="k", policy=Policy(retries=1))
-    assert base.store.unique_holder("k") == job_id
+    assert base.store.unique_holders(["k"]) == {"k": job_id}
     (run,) = base.claim()
     base.turn()
-    assert base.store.unique_holder("k") == job_id
+    assert base.store.unique_holders(["k"]) == {"k": job_id}
     base.finish(run.run_id, status=FAILED, exit_code=1)
-    assert base.store.unique_holder("k") == job_id
+    assert base.store.unique_holders(["k"]) == {"k": job_id}
     base.store.cancel(job_id, "ann", NOW)
-    assert base.store.unique_holder("k") is None
+    assert base.store.unique_holders(["k"]) == {}
     (other,) = submit(base, unique="k")
     base.turn()
-    assert base.store.unique_holder("k") == other
+    assert base.store.unique_holders(["k"]) == {"k": other}
+
+
+def test_keys_and_demands_of_many_jobs_cost_few_statements(base: Base) -> None:
+    """On a database elsewhere, each statement that is waited for is a round trip."""
+    specs = [JobSpec(name="j", command="true", unique=f"u{n}", limits={f"l{n}": 1}) for n in range(50)]
+    base.turn()
+    with base.trace() as statements:
+        assert base.store.unique_holders([spec.unique or "" for spec in specs]) == {}
+        assert base.store.count_new_demands(specs, "") == 50
+        jobs = base.store.submit(specs, [None] * 50, "test", NOW)
+    reads = [statement for statement in statements if statement.lstrip().startswith("SELECT")]
+    assert len(reads) <= 8, reads
+    held = base.store.unique_holders(["u0", "u49", "u50"])
+    assert held == {"u0": jobs[0], "u49": jobs[49]}
 
 
 def test_submit_that_is_undone_holds_no_key(base: Base) -> None:
     undone(base, lambda: submit(base, unique="k"))
-    assert base.store.unique_holder("k") is None
+    assert base.store.unique_holders(["k"]) == {}
 
 
 def test_removed_job_leaves_no_key(base: Base) -> None:

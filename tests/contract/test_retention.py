@@ -57,7 +57,7 @@ def purge(base: Base, status: RunStatus = SUCCESS, ended_ms: int = LATER, after:
 def purge_events(
     base: Base, before_ms: int = LATER, after: int = 0, count: int = 100, purged_ms: int | None = None
 ) -> Step:
-    step = base.store.retention.purge_events(before_ms, purged_ms, after, count)
+    step = base.store.retention.purge_events(before_ms, purged_ms, after, count, LATER)
     base.turn(LATER)
     return step
 
@@ -80,7 +80,7 @@ def test_a_removed_job_leaves_nothing_but_one_event(base: Base) -> None:
         assert base.rows(f"SELECT count(*) FROM {table} WHERE {column} = {old}") == [(0,)]
         assert base.rows(f"SELECT count(*) FROM {table} WHERE {column} = {kept}") != [(0,)]
     assert base.rows("SELECT count(*) FROM outputs") == [(1,)]
-    assert base.rows("SELECT actor, detail FROM events WHERE became = 'purged'") == [("retention", f"1 jobs: {old}")]
+    assert base.rows("SELECT actor, detail FROM events WHERE became = 'purged'") == [("retention", f"1 job: {old}")]
     with closing(base.open_door()) as reader:
         assert [job.job_id for job in reader.search_jobs(JobFilter(tag="x"), JobId(1), JobId(99), 9)] == [kept]
 
@@ -137,6 +137,20 @@ def test_steps_look_at_a_number_of_jobs_and_go_on(base: Base) -> None:
     assert first == Step(3, 4)  # the first is the worker's
     agree(base)
     assert purge_events(base, after=4, count=100).removed == 12
+    agree(base)
+
+
+def test_jobs_of_a_clock_that_was_set_back_end_no_round(base: Base) -> None:
+    """A clock that was wrong for a while must not keep all later jobs for years."""
+    base.register()
+    future = ended(base, CANCELLED, now_ms=LATER + 1_000_000)
+    old = ended(base, CANCELLED)
+    assert purge(base, CANCELLED, count=1) == Step(0, future)
+    assert purge(base, CANCELLED, after=future, count=1) == Step(1, old)
+    assert there(base) == [future]
+    (number,) = next(iter(base.rows(f"SELECT max(event_id) FROM events WHERE job_id = {future}")))
+    assert purge_events(base, after=number - 1, count=1) == Step(0, number)
+    assert purge_events(base, after=number).removed == 2
     agree(base)
 
 
@@ -277,6 +291,17 @@ def test_old_events_of_removals_are_removed(base: Base) -> None:
     assert base.rows("SELECT count(*) FROM events WHERE became = 'purged'") == [(1,)]
     purge_events(base, LATER + 1, purged_ms=LATER + 1)
     assert base.rows("SELECT count(*) FROM events WHERE became = 'purged'") == [(0,)]
+    agree(base)
+
+
+def test_old_events_of_skipped_fires_are_removed(base: Base) -> None:
+    """Their job stays, and may skip a fire every minute."""
+    job = base.recurring(NOW)
+    for at_ms in (NOW, LATER):
+        base.store.skip_fire(job, NOW, "schedule", "its last run has not ended", at_ms)
+    base.turn()
+    purge_events(base, LATER + 1, purged_ms=LATER)
+    assert base.rows("SELECT at_ms FROM events WHERE became = 'fire_skipped'") == [(LATER,)]
     agree(base)
 
 

@@ -12,6 +12,7 @@ from zsched.model.limits import USAGE_DAYS_MAX
 from zsched.model.names import DEFAULT_QUEUE
 from zsched.model.records import Usage, UsageBy
 from zsched.model.types import JobId, JobSpec, Outcome, Policy, Reason, RunStatus
+from zsched.store import usage
 
 DAY_MS = 86_400_000
 SUCCESS, FAILED = RunStatus.SUCCESS, RunStatus.FAILED
@@ -117,6 +118,11 @@ def test_days_are_counted_apart_and_removed_when_they_are_old(base: Base) -> Non
     assert used(base, NOW + 3 * DAY_MS) == {}
     base.store.retention.purge_usage(NOW + (USAGE_DAYS_MAX + 1) * DAY_MS)
     assert used(base) == {ANN: (2, 0, 0, 3_000)}
+
+
+def test_old_usage_is_found_without_a_look_at_the_rest(base: Base) -> None:
+    steps = base.plan(usage.DELETE_USAGE, "owner", 1)
+    assert not [step for step in steps if "SCAN usage" in step or "Seq Scan" in step], steps
 
 
 def test_ends_that_are_undone_do_not_count(base: Base) -> None:

@@ -25,11 +25,15 @@ MINUTE_MS: Final = 60_000
 CRON_DUE_MS: Final = 5_000
 
 
+class Unreadable(Exception):
+    """The database could not be read."""
+
+
 class Watched(Protocol):
     """What a watch looks at."""
 
     def ask(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
-        """Rows of the database, read past the scheduler."""
+        """Rows of the database, read past the scheduler. Raises apsw.Error or Unreadable."""
 
     def weights(self) -> dict[str, Weight]:
         """What each process takes, by name."""
@@ -66,7 +70,7 @@ class Watch:
     def _look(self) -> None:
         try:
             rows = self._cluster.ask("SELECT run_id, status FROM runs WHERE run_id > ? ORDER BY run_id", self._low)
-        except apsw.Error as error:
+        except (apsw.Error, Unreadable) as error:
             log.debug("the store could not be read: %s", error)
             return
         at_ms, ended = boottime_ms(), True

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -23,7 +23,7 @@ import pytest
 from tests import postgres
 from tests.faults import history
 from tests.faults.cluster import Weight, boottime_ms
-from tests.faults.findings import Findings, Watch
+from tests.faults.findings import Findings, Unreadable, Watch
 from tests.faults.history import Process, Submit, Verdict
 from tests.faults.load import WITNESS, Load, Made, Route
 from tests.faults.servers import NEAR
@@ -168,9 +168,11 @@ class Sharing:
     # --- Watched ---
 
     def ask(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
-        with suppress(psycopg.Error), psycopg.connect(self._look, connect_timeout=5) as connection:
-            return connection.execute(statement.replace("?", "%s").encode(), values).fetchall()
-        return []
+        try:
+            with psycopg.connect(self._look, connect_timeout=5) as connection:
+                return connection.execute(statement.replace("?", "%s").encode(), values).fetchall()
+        except psycopg.Error as error:
+            raise Unreadable(str(error)) from None
 
     def weights(self) -> dict[str, Weight]:
         return {}

@@ -1,3 +1,6 @@
+-- ADD_DEMAND
+INSERT INTO demands (demand_id, wish) SELECT given.c1, given.c2 FROM unnest($1::bigint[], $2::text[]) AS given (c1, c2);
+
 -- ADD_EVENT
 INSERT INTO events (event_id, at_ms, actor, job_id, run_first, run_last, worker_id, was, became, reason, detail) SELECT given.c1, given.c2, given.c3, given.c4, given.c5, given.c6, given.c7, given.c8, given.c9, given.c10, given.c11 FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[]) AS given (c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11);
 
@@ -127,6 +130,13 @@ UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE '
     WHERE run_id = ended.column7 AND status || '' = 'running' AND worker_id = $8
     RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
 
+-- FIND_DEMANDS
+SELECT demand_id, wish FROM demands WHERE wish = ANY ($1::text[]);
+
+-- FIND_UNIQUE
+SELECT unique_key, holder_id FROM unique_jobs WHERE unique_key = ANY ($1::text[]) AND (
+        SELECT status IN ('pending', 'running') FROM runs WHERE job_id = holder_id ORDER BY run_id DESC LIMIT 1);
+
 -- HANG
 UPDATE runs SET stuck = 1
     WHERE run_id = $1 AND status || '' = 'running' AND CASE WHEN cancel_ms IS NOT NULL THEN 1 WHEN stuck > 0 THEN 0 ELSE 1 END = 1 AND worker_id = $2
@@ -200,6 +210,14 @@ UPDATE runs SET status = 'failed',
         reason = 'quarantined',
         worker_id = $1, detail = $2, finished_ms = $3, due_ms = NULL
     WHERE run_id IN (SELECT r.run_id FROM runs r WHERE r.status = 'pending' AND r.blocked = 0 AND r.demand_id = $4
+        AND r.priority >= $5 ORDER BY r.priority DESC, r.run_id LIMIT $6) AND status || '' = 'pending'
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
+
+-- QUARANTINE_LIMITED
+UPDATE runs SET status = 'failed',
+        reason = 'quarantined',
+        worker_id = $1, detail = $2, finished_ms = $3, due_ms = NULL
+    WHERE run_id IN (SELECT r.run_id FROM runs r WHERE r.status = 'pending' AND r.blocked = 4 AND r.demand_id = $4
         AND r.priority >= $5 ORDER BY r.priority DESC, r.run_id LIMIT $6) AND status || '' = 'pending'
     RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
 

@@ -37,6 +37,7 @@ MANY = (
         "ADD_FIRE",
         "ADD_FIRST_RUN",
         "ADD_OUTPUT",
+        "ADD_DEMAND",
         "ADD_EVENT",
     ),
     *("COUNT_TASKS", "COUNT_ENDED", "ADD_TO_TOTALS", "NOTE_SEEN"),

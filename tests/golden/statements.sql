@@ -71,8 +71,8 @@ SELECT epoch FROM epoch;
 -- END_EPOCH
 UPDATE schedulers SET stopped_ms = ? WHERE epoch = ?;
 
--- FIND_DEMAND
-SELECT demand_id FROM demands WHERE wish = ?;
+-- FIND_DEMANDS
+SELECT demand_id, wish FROM demands WHERE wish IN (VALUES (?));
 
 -- DEMAND_OF
 SELECT wish FROM runs JOIN demands USING (demand_id) WHERE run_id = ?;
@@ -186,7 +186,8 @@ INSERT INTO inputs (job_id, content) VALUES (?, ?);
 SELECT content FROM inputs WHERE job_id = ?;
 
 -- FIND_UNIQUE
-SELECT holder_id FROM unique_jobs WHERE unique_key = ?;
+SELECT unique_key, holder_id FROM unique_jobs WHERE unique_key IN (VALUES (?)) AND (
+        SELECT status IN ('pending', 'running') FROM runs WHERE job_id = holder_id ORDER BY run_id DESC LIMIT 1);
 
 -- HOLD_UNIQUE
 INSERT INTO unique_jobs (unique_key, holder_id) VALUES (?, ?)
@@ -324,6 +325,10 @@ SELECT count(*) FROM (
 
 -- CLAIMED
 run_id IN (SELECT r.run_id FROM runs r WHERE r.status = 'pending' AND r.blocked = 0 AND r.demand_id = ?
+        AND r.priority >= ? ORDER BY r.priority DESC, r.run_id LIMIT ?);
+
+-- CLAIMED_LIMITED
+run_id IN (SELECT r.run_id FROM runs r WHERE r.status = 'pending' AND r.blocked = 4 AND r.demand_id = ?
         AND r.priority >= ? ORDER BY r.priority DESC, r.run_id LIMIT ?);
 
 -- CLAIMABLE_IDS
@@ -600,7 +605,9 @@ UPDATE jobs SET held_ms = NULL, hold_reason = NULL, updated_ms = ?
 UPDATE runs SET blocked = blocked & ~8 WHERE job_id = ? AND status IN ('pending', 'running');
 
 -- LAST_RUN
-SELECT r.run_id, r.status, j.demand_id, j.unique_key FROM runs r JOIN jobs j ON j.job_id = r.job_id
+SELECT r.run_id, r.status, j.demand_id, j.unique_key,
+        (SELECT owner FROM owners WHERE owners.owner_id = j.owner_id AND j.metered = 1)
+    FROM runs r JOIN jobs j ON j.job_id = r.job_id
     WHERE r.job_id = ? ORDER BY r.run_id DESC LIMIT 1;
 
 -- REVIVE_JOB
@@ -685,14 +692,14 @@ DELETE FROM events WHERE event_id IN (VALUES (?));
 -- ADD_OWNER_USAGE
 INSERT INTO usage (kind, name, day, success, failed, cancelled, run_ms)
     VALUES ('owner', coalesce((SELECT owner FROM owners WHERE owner_id = ?), ''), ?, ?, ?, ?, ?)
-    ON CONFLICT (kind, name, day) DO UPDATE SET success = usage.success + excluded.success,
+    ON CONFLICT (kind, day, name) DO UPDATE SET success = usage.success + excluded.success,
         failed = usage.failed + excluded.failed, cancelled = usage.cancelled + excluded.cancelled,
         run_ms = usage.run_ms + excluded.run_ms;
 
 -- ADD_QUEUE_USAGE
 INSERT INTO usage (kind, name, day, success, failed, cancelled, run_ms)
     VALUES ('queue', ?, ?, ?, ?, ?, ?)
-    ON CONFLICT (kind, name, day) DO UPDATE SET success = usage.success + excluded.success,
+    ON CONFLICT (kind, day, name) DO UPDATE SET success = usage.success + excluded.success,
         failed = usage.failed + excluded.failed, cancelled = usage.cancelled + excluded.cancelled,
         run_ms = usage.run_ms + excluded.run_ms;
 
@@ -708,7 +715,7 @@ SELECT coalesce(sum(success), 0), coalesce(sum(failed), 0), coalesce(sum(cancell
     FROM usage WHERE kind = ? AND day >= ?;
 
 -- DELETE_USAGE
-DELETE FROM usage WHERE day < ?;
+DELETE FROM usage WHERE kind = ? AND day < ?;
 
 -- ADD_RUN
 INSERT INTO runs (run_id, job_id, attempt, demand_id, priority, status, created_ms)
@@ -782,6 +789,14 @@ UPDATE runs SET status = 'failed',
         reason = 'quarantined',
         worker_id = ?, detail = ?, finished_ms = ?, due_ms = NULL
     WHERE run_id IN (SELECT r.run_id FROM runs r WHERE r.status = 'pending' AND r.blocked = 0 AND r.demand_id = ?
+        AND r.priority >= ? ORDER BY r.priority DESC, r.run_id LIMIT ?) AND status = 'pending'
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
+
+-- QUARANTINE_LIMITED
+UPDATE runs SET status = 'failed',
+        reason = 'quarantined',
+        worker_id = ?, detail = ?, finished_ms = ?, due_ms = NULL
+    WHERE run_id IN (SELECT r.run_id FROM runs r WHERE r.status = 'pending' AND r.blocked = 4 AND r.demand_id = ?
         AND r.priority >= ? ORDER BY r.priority DESC, r.run_id LIMIT ?) AND status = 'pending'
     RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
 

@@ -599,7 +599,7 @@ _MUTANTS: Final = (
     ),
     mutant(
         "each kind of an owner's jobs has a share",
-        never("placement._Placing._advance", "self._kinds[best.demand.queue, best.demand.owner] > 1"),
+        never("placement._Placing._advance", "self._demands[best.demand.queue, best.demand.owner] > 1"),
     ),
     mutant(
         "an owner's jobs of lower priorities follow its high ones",
@@ -626,7 +626,10 @@ _MUTANTS: Final = (
     ),
     mutant("what was counted for limits is not stored", never("Ledger.write", "self.tallied")),
     mutant("a unique key is anybody's", returns("queues.demand_free_keys", "")),
-    mutant("a unique key is never free again", ("JobsWriter.unique_holder", "if last and last[0][0]", "if last")),
+    mutant(
+        "a unique key is never free again",
+        ("sql.FIND_UNIQUE", "status IN ('pending', 'running')", "status IS NOT NULL"),
+    ),
     mutant(
         "a job does not take its unique key",
         ("JobsWriter._add_parts", "self._engine.sendmany(sql.HOLD_UNIQUE, keys)", "pass"),

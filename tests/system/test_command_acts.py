@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -110,6 +111,43 @@ def test_delete_of_ended_jobs(cli: Cli) -> None:
     assert (code, out) == (1, f"{second} removed\n")
     assert "have not ended" in err
     cli.good("cancel", held, "-q")
+
+
+def test_rerun_of_all_says_what_did_not_run_again(cli: Cli) -> None:
+    jobs = []
+    for _ in range(2):
+        jobs.append(cli.good("submit", "-q", "--unique", "index", "false").strip())
+        cli("wait", jobs[-1])
+    second = jobs[1]
+    code, out, err = cli("rerun", "all", "--failed", "--yes", "--json")
+    refused = json.loads(out)["unique"]
+    assert (code, refused) == (1, {"count": 1, "jobs": second})
+    assert f"1 have a unique key that another job has taken: {second}" in err
+
+
+def test_lines_with_a_unique_key_that_is_taken_are_refused(cli: Cli, tmp_path: Path) -> None:
+    lines = tmp_path / "lines"
+    lines.write_text("true\ntrue\n")
+    holder = cli.good("submit", "-q", "--hold", "--unique", "nightly", "true").strip()
+    code, out, err = cli("submit", "--unique", "nightly", "--each-line", str(lines))
+    assert (code, out) == (1, "")
+    assert f"Job {holder} has not ended, and has the unique key nightly" in err
+    lines.write_text("true\n")
+    code, out, _ = cli("submit", "-q", "--unique", "nightly", "--each-line", str(lines))
+    assert (code, out.strip()) == (0, holder)
+    cli.good("cancel", holder, "-q")
+
+
+def test_changes_of_several_workers_and_queues_go_on_or_are_shown(cli: Cli) -> None:
+    cli.scheduler.post("/workers/register", {"worker_id": "idle"})
+    code, _, err = cli("workers", "remove", "nope", "w1", "idle")
+    assert code == 3
+    assert err.startswith("zsched: unknown worker nope\nzsched: Worker w1 is active")
+    assert "idle is active" in err
+    code, out, err = cli("queue", "pause", "-q", "later", "a b")
+    assert (code, out) == (2, "later\n")
+    assert "invalid queue 'a b': use 1 to 64 letters" in err
+    cli.good("queue", "resume", "later")
 
 
 def test_usage_of_owners(cli: Cli) -> None:

@@ -311,7 +311,9 @@ def test_workers_and_summary(cli: Cli) -> None:
     assert cli.good("workers", "-q") == "w1\n"
     assert json.loads(cli.good("workers", "--json"))[0]["worker_id"] == "w1"
     assert json.loads(cli.good("summary", "--json"))["workers"]["active"] == 1
-    assert re.search(r"^workers: 1 active, 0 inactive$", cli.good("summary"), re.MULTILINE)
+    shown = cli.good("summary")
+    assert re.search(r"^workers: 1 active, 0 inactive$", shown, re.MULTILINE)
+    assert re.search(r"^schedulers: http://\S+:\d+ \(active\)$", shown, re.MULTILINE)
 
 
 # run and logs.

@@ -48,9 +48,16 @@ def test_tags_and_filters_of_the_list(cli: Cli) -> None:
     }
     for words, found in filters.items():
         assert cli.good("list", "-q", *words).split() == found, words
+    # A script's variable may be unset: that is not every job.
+    for option in ("--name", "--search", "--tag", "--worker", "--queue", "--owner", "--since"):
+        assert cli("list", "-q", option, "")[:2] == (2, "")
+    assert cli("events", "--worker", "")[:2] == (2, "")
+    assert cli("usage", "--since", "")[:2] == (2, "")
     with Client(cli.scheduler.url) as client:
         assert [job.id for job in client.jobs(tag="nightly")] == [int(tagged)]
         assert client.submit("true", tags=["one"]).view["tags"] == ["one"]
+        with pytest.raises(Refused, match="name: 1 to 256 characters"):
+            list(client.jobs(name=""))
         with pytest.raises(Refused, match="invalid time"):
             list(client.jobs(since="soon"))
         with pytest.raises(TypeError, match="unexpected argument 'tagged'"):

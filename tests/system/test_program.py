@@ -3,6 +3,7 @@
 Two workers in mount namespaces of their own have different folders; one of them runs jobs as another user.
 """
 
+# ruff: noqa: T201  (what each run did and said)
 from __future__ import annotations
 
 import os
@@ -48,7 +49,11 @@ def worker(scheduler: Scheduler, tmp_path_factory: pytest.TempPathFactory) -> It
 
 def end(scheduler: Scheduler, **fields: object) -> dict[str, Any]:
     """The last run of a job with these fields, when it has ended."""
-    return scheduler.finished(scheduler.post("/jobs", {"name": "j", **fields})["id"])
+    run = scheduler.finished(scheduler.post("/jobs", {"name": "j", **fields})["id"])
+    if "cwd" in fields or "cwd_hint" in fields:
+        said = output(scheduler, run).splitlines()
+        print(fields, run["worker_id"], run["status"], run["reason"], said, run.get("detail", ""), sep="; ")
+    return run
 
 
 def output(scheduler: Scheduler, run: dict[str, Any]) -> str:
@@ -120,10 +125,15 @@ def test_folder_behind_a_link_keeps_its_name(
 def test_missing_folder_fails_the_job_without_a_retry(scheduler: Scheduler, tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("")
-    for path in (tmp_path / "none", file):
+    found = {
+        tmp_path / "none" / "below": "the folder {} does not exist on the worker's host",
+        file / "below": "the folder {} does not exist on the worker's host",
+        file: "{} on the worker's host is not a folder",
+    }
+    for path, sentence in found.items():
         run = end(scheduler, command="true", cwd=str(path), retries=3, backoff={"initial": "0"})
         assert (run["status"], run["reason"], run["attempt"]) == ("failed", "cwd_missing", 1)
-        assert run["detail"] == f"the folder {path} does not exist on the worker's host"
+        assert run["detail"] == sentence.format(path)
         assert "exit_code" not in run
         # A run that never started counts as no attempt.
         assert len(scheduler.get(f"/jobs/{run['job_id']}/runs")) == 1
@@ -133,10 +143,11 @@ def test_hint_of_a_missing_folder_is_ignored_and_said_so(
     scheduler: Scheduler, worker: WorkerProcess, tmp_path: Path
 ) -> None:
     path = tmp_path / "none"
-    run = end(scheduler, command="pwd", cwd_hint=str(path))
-    assert output(scheduler, run).strip() == str(worker.state_dir.parent)
+    run = end(scheduler, command="pwd; env | grep ^part=", cwd_hint=str(path), env={"part": "kept"})
+    assert output(scheduler, run).split() == [str(worker.state_dir.parent), "part=kept"]
     assert run["status"] == "success"
-    assert run["detail"] == f"the folder {path} does not exist on the worker's host: it ran in the worker's folder"
+    where = worker.state_dir.parent
+    assert run["detail"] == f"the folder {path} does not exist on the worker's host: it ran in {where}"
 
 
 @pytest.mark.usefixtures("worker")
@@ -150,7 +161,8 @@ def test_caller_s_folder_and_umask_go_with_the_job(scheduler: Scheduler, tmp_pat
 
 def test_run_and_wait_say_where_a_job_ran_instead(scheduler: Scheduler, worker: WorkerProcess, tmp_path: Path) -> None:
     """The caller's folder is gone when the job starts."""
-    note = f"the folder {tmp_path}/none does not exist on the worker's host: it ran in the worker's folder"
+    missing = f"the folder {tmp_path}/none does not exist on the worker's host"
+    note = f"{missing}: it ran in {worker.state_dir.parent}"
     with Client(scheduler.url) as client:
         job = client.submit("true", cwd_hint=f"{tmp_path}/none").wait(DEADLINE_S)
     waited = zsched(scheduler, "wait", str(job.id), cwd=tmp_path)
@@ -211,9 +223,15 @@ def test_folder_is_entered_with_the_rights_of_the_job_s_user(tmp_path: Path) -> 
             run = end(scheduler, command="true", user="nobody", cwd="/srv/private", retries=2)
             assert (run["reason"], run["attempt"]) == ("cwd_missing", 1)
             assert run["detail"] == "the job's user may not enter the folder /srv/private"
-            hinted = end(scheduler, command="pwd; id -un", user="nobody", cwd_hint="/srv/private")
-            assert output(scheduler, hinted).splitlines()[-1] == "nobody"
-            assert "may not enter" in hinted["detail"]
+            # Whether there is a folder below it, that user may not know.
+            below = end(scheduler, command="true", user="nobody", cwd="/srv/private/a/b")
+            assert below["detail"] == "the job's user may not enter the folder /srv/private/a/b"
+            home = {"HOME": "/srv"}
+            hinted = end(scheduler, command="pwd; id -un", user="nobody", cwd_hint="/srv/private", env=home)
+            assert output(scheduler, hinted).split() == ["/srv", "nobody"]
+            assert hinted["detail"] == "the job's user may not enter the folder /srv/private: it ran in /srv"
+            argv = end(scheduler, argv=["pwd"], user="nobody", env=home)
+            assert output(scheduler, argv).strip() == "/srv"
             entered = end(scheduler, command="pwd; id -un; umask", user="nobody", cwd="/srv", umask="027")
             assert output(scheduler, entered).split() == ["/srv", "nobody", "0027"]
             words = ["sh", "-c", "echo I am $(id -un) > $ZSCHED_MESSAGE_FILE; exit 3"]

@@ -123,8 +123,9 @@ def test_queue_is_paused_and_resumed_by_command(place: Cli) -> None:
         (("submit", "--limit", "db", "true"), "--limit takes KEY=COUNT"),
         (("submit", "--limit", "db=x", "true"), "--limit takes KEY=COUNT"),
         (("submit", "--queue", "a b", "true"), "queue: a queue's name"),
-        (("queue", "share", "nightly"), ""),
-        (("queue", "pause"), ""),
+        (("queue", "share", "nightly"), "missing --fair=BY"),
+        (("queue", "pause"), "missing <queue>"),
+        (("queue", "pause", ""), "invalid queue '': use 1 to 64 letters"),
     ],
 )
 def test_wrong_usage_is_explained(place: Cli, words: tuple[str, ...], said: str) -> None:

@@ -17,11 +17,25 @@ import pytest
 
 from zsched.client import client as client_module
 from zsched.client import cluster
-from zsched.client.client import Chunk, Client, ClientError, Job, NotFound, Refused, Unreachable, WaitTimeout
-from zsched.commands import exits, line, options, placement, selection, submit, table, text, watching, workers, zsched
+from zsched.client.client import Chunk, Client, ClientError, Group, Job, NotFound, Refused, Unreachable, WaitTimeout
+from zsched.commands import (
+    acting,
+    exits,
+    line,
+    options,
+    placement,
+    selection,
+    submit,
+    table,
+    text,
+    watching,
+    workers,
+    zsched,
+)
 from zsched.config.layers import settle
 from zsched.config.settings import keys_of
 from zsched.model.limits import CONTROL_CHARS_MAX
+from zsched.model.spans import Spans
 
 DOC = Path(__file__).parents[2] / "docs" / "cli.md"
 PAGES = {name: import_module(f"zsched.commands.{name}").__doc__ or "" for name in zsched.COMMANDS}
@@ -123,6 +137,11 @@ def test_a_submitted_command_keeps_its_own_options(argv: list[str], capsys: pyte
     assert capsys.readouterr().out == "ls -la --name=x\n"
 
 
+def test_dry_run_quotes_a_program_without_a_shell(capsys: pytest.CaptureFixture[str]) -> None:
+    assert submit.main(["--dry-run", "--no-shell", "a b"]) == 0
+    assert capsys.readouterr().out == "'a b'\n"
+
+
 @pytest.mark.parametrize(
     ("command", "argv", "sentence"),
     [
@@ -179,6 +198,15 @@ def test_a_submitted_command_keeps_its_own_options(argv: list[str], capsys: pyte
         ("db", ["restore", "--no-keys", "x"], "--no-keys does not go with restore"),
         ("foreign", ["kepp", "w1"], "unexpected argument 'kepp'; did you mean keep?"),
         ("foreign", ["w1"], "unexpected argument 'w1'"),
+        ("submit", ["--cwd=", "ls"], "--cwd is empty"),
+        ("run", ["--cwd=", "ls"], "--cwd is empty"),
+        ("submit", ["--priority", "1_0", "ls"], "--priority takes a number, such as 10 or -10, not '1_0'"),
+        ("submit", ["--priority", "9" * 5_000, "ls"], "--priority takes a number"),
+        ("submit", ["--limit", "db=" + "9" * 5_000, "ls"], "--limit takes KEY=COUNT, such as db=3, not 'db=999"),
+        ("purge", [], "missing --older-than=AGE"),
+        ("queue", ["share", "nightly"], "missing --fair=BY"),
+        ("queue", ["share", "--fair=owner"], "missing <queue>"),
+        ("workers", ["remove"], "missing <worker>, such as worker-2"),
     ],
 )
 def test_wrong_usage_is_reported_before_anything_is_done(
@@ -589,3 +617,23 @@ def test_worker_that_announced_its_end_is_shown_as_leaving_until_gone() -> None:
     assert workers.state({"status": "active"}) == "active"
     assert workers.state({"status": "active", "leaving_at": "2026-11-24T08:20:00.000Z"}) == "leaving"
     assert workers.state({"status": "inactive", "leaving_at": "2026-11-24T08:20:00.000Z"}) == "inactive"
+
+
+def test_folder_relative_to_one_that_is_gone_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert zsched.main(["submit", "--dry-run", "--cwd", "x", "true"]) == 2
+    assert "--cwd x: your own folder is gone" in capsys.readouterr().err
+    assert zsched.main(["submit", "--dry-run", "--json", "--cwd", "/x", "true"]) == 0
+    assert json.loads(capsys.readouterr().out)["cwd"] == "/x"
+
+
+def test_refusal_that_the_command_does_not_know_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    groups = {name: Group(1, Spans(((7, 7),))) for name in ("done", "finished", "new_code")}
+    act = acting.Act("cancel", {"done": "cancelled"}, {"finished": "{count} had already ended: {jobs}"}, ("finished",))
+    acting.complain(groups, act, quiet=True)
+    assert capsys.readouterr().err == "zsched: 1 were refused as new_code: 7\n"

@@ -182,6 +182,21 @@ def test_the_bound_of_pending_jobs_holds_within_one_turn(world: World) -> None:
     world.turn(work)
 
 
+def test_the_bound_of_pending_jobs_holds_for_reruns_of_one_turn(world: World) -> None:
+    ci = token(world, "ci", pending_max=3)
+    first = submit(world, ci, JOB, JOB, JOB)
+    for job in first:
+        world.cancel(job)
+    (last,) = submit(world, ci)
+    done = world.ask(Bulk(Action.RERUN, Selection(None, ci.owner, RunStatus.CANCELLED), ci, JobId(0)))
+    assert {outcome: list(ids) for outcome, ids in done.outcomes.items()} == {
+        "done": first[:2],
+        "too_many_pending": first[2:],
+    }
+    world.cancel(last)
+    world.ask(Rerun(first[2], ci))
+
+
 def test_recurring_jobs_of_a_token_are_bounded(world: World) -> None:
     ci, none = token(world, "ci", schedules_max=2), token(world, "none", schedules_max=0)
     first, _ = submit(world, ci, CRON, CRON)

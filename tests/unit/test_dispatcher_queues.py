@@ -8,10 +8,14 @@ import pytest
 
 from tests.unit.world import TEST, Peer, Poller, World
 from zsched.model.access import Caller
+from zsched.model.demand import Demand, why_unfit
+from zsched.model.edits import JobEdit
 from zsched.model.limits import DEMANDS_MAX, QUEUES_MAX
-from zsched.model.types import JobId, JobSpec, OnDisconnect, Policy, RunStatus
+from zsched.model.types import JobId, JobSpec, OnDisconnect, Policy, RunStatus, Worker
 from zsched.protocol import Return
-from zsched.scheduler.dispatcher.commands import ConflictError, Made, Submit
+from zsched.scheduler.dispatcher import placement
+from zsched.scheduler.dispatcher.acts import Rerun
+from zsched.scheduler.dispatcher.commands import ConflictError, EditJob, Made, Submit
 from zsched.scheduler.dispatcher.placement import fair_count
 from zsched.scheduler.dispatcher.queues import (
     PauseQueue,
@@ -100,6 +104,26 @@ def test_worker_without_queues_serves_the_default_queue_alone(world: World) -> N
 def test_star_serves_all_queues(world: World) -> None:
     made = [*submit(world, queue="nightly"), *submit(world)]
     assert jobs(worker(world, "*")) == made
+
+
+def test_demands_without_a_taker_cost_a_look_for_each_kind_of_worker(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[str] = []
+
+    def look(demand: Demand, worker: Worker) -> str | None:
+        looks.append(demand.queue)
+        return why_unfit(demand, worker)
+
+    peers = [worker(world, name=f"w{number}") for number in range(10)]
+    submit(world, queue="q0")
+    for number in range(1, 50):
+        submit(world, queue=f"q{number}")
+    monkeypatch.setattr(placement, "why_unfit", look)
+    world.turn()
+    assert len(looks) <= 3 * 50
+    (plain,) = submit(world)
+    assert [job for peer in peers for job in jobs(peer)] == [plain]
 
 
 def test_polling_worker_serves_its_queues(world: World) -> None:
@@ -316,3 +340,21 @@ def test_number_of_live_demands_is_bounded(world: World, monkeypatch: pytest.Mon
     w1 = worker(world, "a")
     w1.finish(w1.take_one())
     submit(world, queue="d")
+
+
+def test_rerun_and_edit_obey_the_number_of_live_demands(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zsched.scheduler.dispatcher.queues.DEMANDS_MAX", 2)
+    (ended,), (plain,) = submit(world, limits={"a": 1}), submit(world)
+    world.cancel(ended)
+    submit(world, queue="b")
+    submit(world, queue="c")
+    with pytest.raises(TooManyDemandsError):
+        world.ask(Rerun(ended, TEST))
+    with pytest.raises(TooManyDemandsError):
+        world.ask(EditJob(plain, JobEdit(queue="d"), TEST))
+    # A kind that is live already adds none.
+    world.ask(EditJob(plain, JobEdit(queue="b"), TEST))
+    assert world.job(plain).queue == "b"
+    world.cancel(plain)
+    world.ask(Rerun(plain, TEST))
+    assert world.states(plain)[-1] == "pending"

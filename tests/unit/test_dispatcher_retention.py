@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.unit.world import World
+from tests.unit.world import TEST, World
 from zsched.model.limits import PURGE_EVENTS_INTERVAL_MS, PURGE_INTERVAL_MS, PURGE_JOBS_MAX, PURGE_PAUSE_MS
 from zsched.model.types import JobId, JobSpec, RunStatus
 from zsched.scheduler.dispatcher import Dispatcher, Settings
+from zsched.scheduler.dispatcher.acts import Delete
 from zsched.scheduler.dispatcher.retention import Keep, Purge
 from zsched.store.contract import Old, Step
 
@@ -128,6 +129,19 @@ def test_without_limits_nothing_is_done(world: World) -> None:
     world.jump(1_000 * DAY_MS)
     rounds(world, 10)
     assert jobs(world) == 1
+
+
+def test_removals_by_callers_do_not_stop_a_round(world: World) -> None:
+    """Not even if there is always another one before the round ends."""
+    cancelled(world, 3)
+    keep(world, None, DAY_MS)
+    world.jump(2 * DAY_MS)
+    cancelled(world, 30)
+    for job in range(4, 34):
+        world.ask(Delete(JobId(job), TEST))
+        rounds(world, 1)
+    assert jobs(world) == 0
+    assert world.engine.execute("SELECT count(*) FROM events WHERE job_id < 4") == [(0,)]
 
 
 def test_purge_for_a_caller_removes_events_too(world: World) -> None:

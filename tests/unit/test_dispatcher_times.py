@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from tests.unit.world import TEST, WALL_MS, Peer, Poller, World
 from zsched.model.limits import DUE_RUNS_MAX
 from zsched.model.types import JobId, JobSpec
-from zsched.scheduler.dispatcher.commands import Made, Submit
+from zsched.scheduler.dispatcher.commands import ConflictError, Made, Submit
 from zsched.scheduler.dispatcher.why import why
 
 HOUR_MS = 3_600_000
@@ -48,6 +50,17 @@ def test_clock_set_forward_starts_what_has_a_date_and_not_what_has_a_delay(world
     assert len(w1.take()) == 1
     assert world.states(dated) == ["running"]
     assert world.states(delayed) == ["pending"]
+
+
+def test_job_whose_deadline_comes_before_its_start_is_refused(world: World) -> None:
+    submit(world, run_at_ms=WALL_MS + 5_000, expiry_ms=5_001)
+    for times in (
+        {"run_at_ms": WALL_MS + 5_000, "expiry_ms": 5_000},
+        {"delay_ms": 5_000, "deadline_ms": WALL_MS + 4_000},
+    ):
+        with pytest.raises(ConflictError, match="could never start") as refused:
+            submit(world, **times)
+        assert refused.value.code == "deadline"
 
 
 def test_unclaimed_job_expires_at_its_deadline(world: World) -> None:

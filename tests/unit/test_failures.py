@@ -15,7 +15,9 @@ def test_failures_have_one_stored_form() -> None:
     assert parse_failures(given) == ("75", "100-120", "7", "TERM", "timeout", "exit")
 
 
-@pytest.mark.parametrize("given", ["0", "256", "20-10", "1-300", "SIGNOPE", "", "7 8", "lost", "-3", "Timeout"])
+@pytest.mark.parametrize(
+    "given", ["0", "256", "20-10", "1-300", "SIGNOPE", "", "7 8", "lost", "-3", "Timeout", "٣", "٣-٥"]
+)
 def test_invalid_failures_are_refused_with_the_forms(given: str) -> None:
     with pytest.raises(ValueError, match=r"invalid failure .*: write exit codes from 1 to 255"):
         parse_failures([given])

@@ -13,9 +13,9 @@ from tests import workers
 from zsched.model.limits import BACKLOG_WAIT_MS_MAX, FOREIGN_LISTED_MAX
 from zsched.protocol import Held, RunOrder, RunResult
 from zsched.worker.guard.core import Core
-from zsched.worker.guard.effects import Orphan
+from zsched.worker.guard.effects import Effects, Orphan
 from zsched.worker.guard.life import FINISHED, LIVE, MOVES, Event, Exit, Fate, IllegalMoveError, Phase, Run
-from zsched.worker.guard.runs import STUCK_MS
+from zsched.worker.guard.runs import STUCK_MS, Runs
 from zsched.worker.messages import (
     Began,
     Ended,
@@ -751,3 +751,10 @@ def test_page_shows_the_tables() -> None:
     """`python -m tests.workers --write` updates it."""
     assert workers.PAGE.read_text("utf-8") == workers.page()
     assert len(workers.runs()) == len(MOVES)
+
+
+def test_input_of_a_run_is_kept_only_until_its_start() -> None:
+    run = Run("d1", 1, order(1, stdin="x" * 1_000, secret_env={"P": "hunter2hunter2"}))
+    run.move(Event.START)
+    process = Runs(Effects()).on_spawned(run, 101, "mark", WALL_MS, 0)
+    assert run.order == process.order == order(1, secret_env={"P": "hunter2hunter2"})

@@ -65,6 +65,9 @@ SHOWN = {
     "cancelled_at": "cancel",
     "updated_at": None,
     "live": None,
+    "held_at": "held since",
+    "hold_reason": None,
+    "cancel_reason": None,
     "paused_at": None,
     "ended_at": None,
 }
@@ -93,6 +96,13 @@ def test_submit_has_an_option_for_every_field_of_a_job() -> None:
     found = options.parse(submit.__doc__ or "", ["true"])
     for name in JobBody.__struct_fields__:
         assert OPTIONS.get(name, "--" + name.replace("_", "-")) in found, name
+
+
+@pytest.mark.parametrize("entity", ["job", "run", "worker", "foreign", "token", "key", "event"])
+def test_the_golden_entities_have_every_member(entity: str) -> None:
+    described = {"foreign": "Foreign runs", "key": "Key of a worker"}.get(entity, entity.capitalize())
+    (kind,) = (kind for title, kind, _ in ENTITIES if title == described)
+    assert {field.json for field in all_fields(kind)} - {""} <= entities()[entity].keys()
 
 
 def test_show_has_a_line_for_every_member_of_a_job() -> None:

@@ -144,6 +144,9 @@ def test_rerun_takes_the_unique_key_again(rest: Rest) -> None:
     rest.report(rest.take("w1")["id"], "w1", "success", exit_code=0)
     good(rest.post(f"/jobs/{first}/rerun"))
     refused(rest.post(f"/jobs/{second}/rerun"), 409, "unique")
+    bulk = good(rest.post("/jobs/bulk", {"action": "rerun", "select": [first, second]}))
+    assert bulk["live"] == {"count": 1, "jobs": str(first)}
+    assert bulk["unique"] == {"count": 1, "jobs": str(second)}
     assert rest.post("/jobs", {"name": "j", "command": "true", "unique": "k"}).json["existing"] == first
 
 
@@ -233,7 +236,7 @@ def test_ended_job_is_removed_and_answered_as_it_was(rest: Rest) -> None:
     refused(rest.get(f"/jobs/{job}"), 404, "unknown_job")
     refused(rest.call("DELETE", f"/jobs/{job}"), 404, "unknown_job")
     (purged,) = rest.get("/events?kind=purged").json
-    assert purged["detail"] == f"1 jobs: {job}; tidy"
+    assert purged["detail"] == f"1 job: {job}; tidy"
     assert rest.get("/stats").json["tasks"]["failed"] == 0
 
 

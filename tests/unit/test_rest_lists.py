@@ -164,6 +164,18 @@ def test_changed_answer_is_sent(rest: Rest) -> None:
         assert answer.headers["ETag"] != tag
 
 
+def test_same_rows_with_another_link_are_sent(rest: Rest) -> None:
+    """Else a caller would miss that a page follows now."""
+    first = rest.submit()
+    path = f"/jobs?first={first}&limit=1"
+    answer = rest.get(path)
+    assert "Link" not in answer.headers
+    rest.submit()
+    again = rest.get(path, headers={"If-None-Match": answer.headers["ETag"]})
+    assert (again.status_code, again.json) == (200, answer.json)
+    assert "Link" in again.headers
+
+
 def test_large_page_has_a_tag(rest: Rest) -> None:
     jobs: list[dict[str, Any]] = [{"name": "j", "command": "true " + 90_000 * "x"}] * 8
     assert rest.post("/jobs", jobs).status_code == 201

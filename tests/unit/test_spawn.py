@@ -5,10 +5,14 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import subprocess
+from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from zsched.protocol import RunOrder
+from zsched.worker.process import program
 from zsched.worker.process.spawn import Spawner
 
 
@@ -34,3 +38,13 @@ def test_process_that_was_started_never_counts_as_one_without_room(
     assert os.waitstatus_to_exitcode(os.waitpid(spawned.pid, 0)[1]) == 0
     for fd in (spawned.stdout, spawned.stderr):
         os.close(fd)
+
+
+@pytest.mark.parametrize("argv", [None, ("pwd",)])
+def test_job_whose_home_is_empty_does_not_begin_in_the_worker_s_folder(
+    tmp_path: Path, argv: tuple[str, ...] | None
+) -> None:
+    order = RunOrder(run=2, job=2, task=0, attempt=1, command="pwd", grace_ms=1, output_bytes_max=1)
+    words = program.words(replace(order, argv=argv), at_home=True)
+    done = subprocess.run(words, cwd=tmp_path, env={"HOME": ""}, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("/\n", "")

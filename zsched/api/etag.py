@@ -1,6 +1,7 @@
 """ETag and If-None-Match (RFC 9110, 8.8.3 and 13.1.2): a caller that has the answer already gets 304 without a body.
 
-The tag is a hash of the body. So a repeated call costs the database the same, and the network nothing.
+The tag is a hash of the body and of the Link, which may appear while the rows of a page stay the same. So a repeated
+call costs the database the same, and the network nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ class EntityTags:
             return
         if "no-store" in (resp.cache_control or ""):
             return
-        digest = blake2b(digest_size=12)
+        digest = blake2b((resp.get_header("Link") or "").encode(), digest_size=12)
         for piece in _pieces(resp):
             digest.update(piece)
         resp.etag = tag = digest.hexdigest()

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Final
 
 import falcon
-from msgspec import UNSET
 
 from zsched.api import shapes
 from zsched.api.body import BulkBody, SelectBody, WaitBody, read
@@ -69,7 +68,8 @@ class Bulk:
             if time.monotonic() >= until_s:
                 break
         groups = {outcome: _group(spans.of(parts)) for outcome, parts in outcomes.items()}
-        answer(resp, shapes.BulkDone(action=body.action, next=UNSET if after is None else after, **groups))
+        # Not as a BulkDone: a refusal for which that has no member would fail a call that has done its work.
+        answer(resp, {"action": body.action, **groups, **({} if after is None else {"next": after})})
 
     def _step(self, command: bulk.Bulk) -> BulkDone:
         """One step, in one turn. Raises a 503 Problem if too many calls wait for a step."""

@@ -58,7 +58,8 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         JobBody | list[JobBody],
         {"name": "hello-job", "command": "echo Hello World"},
         headers=("Location", "Idempotency-Replayed", "Zsched-Jobs", *_LIST),
-        conflicts="The token has as many recurring jobs as it may have, or a job with the unique key has not ended",
+        conflicts="The token has as many recurring jobs as it may have, a job with the unique key has not ended, or a"
+        " deadline comes before the start",
         once=True,
     ),
     "POST /jobs/bulk": Operation(

@@ -12,9 +12,11 @@ from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+# By the argument, and the type of its value.
 _REMEDIES = {
-    "command": "; join a list of arguments with shlex.join",
-    "inputs": "; put a single input into a list",
+    ("command", "list"): "; join a list of arguments with shlex.join",
+    ("command", "tuple"): "; join a list of arguments with shlex.join",
+    ("inputs", "str"): "; put a single input into a list",
 }
 
 
@@ -32,7 +34,7 @@ def check(name: str, value: object, hint: Any) -> None:
             return
     if not any(_fits(value, kind) for kind in kinds):
         words = [repr(word) for kind in kinds if get_origin(kind) is Literal for word in get_args(kind)]
-        remedy = _REMEDIES.get(name, "")
+        remedy = _remedy(name, value)
         if words and isinstance(value, str):
             raise ValueError(f"invalid {name} {value!r}: use {' or '.join(words)}{remedy}")
         expected = " or ".join(map(_named, kinds))
@@ -46,9 +48,7 @@ def check_items(name: str, value: Any, kind: Any = object) -> None:
     and a mapping are refused: their items are rarely what the caller means.
     """
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
-        raise TypeError(
-            f"invalid {name}: expected an iterable, not {type(value).__qualname__}{_REMEDIES.get(name, '')}"
-        )
+        raise TypeError(f"invalid {name}: expected an iterable, not {type(value).__qualname__}{_remedy(name, value)}")
     if kind is not object and isinstance(value, Sequence):
         for place, item in enumerate(value):
             check(f"{name}[{place}]", item, kind)
@@ -61,6 +61,10 @@ def check_fields(given: Mapping[str, object], fields: type) -> None:
         if name not in hints:
             raise TypeError(f"unexpected argument {name!r}; there are {', '.join(hints)}")
         check(name, value, hints[name])
+
+
+def _remedy(name: str, value: object) -> str:
+    return _REMEDIES.get((name, type(value).__qualname__), "")
 
 
 @cache

@@ -8,9 +8,10 @@ from typing import Literal
 from urllib.parse import quote
 
 from zsched.client.arguments import check
-from zsched.client.http import Answer, View
+from zsched.client.http import Answer, ClientError, View
 from zsched.client.lists import query
 from zsched.model.limits import PAGE_ROWS_MAX
+from zsched.model.names import QUEUE_NAME, QUEUE_RULE
 
 
 class Fleet(ABC):
@@ -67,12 +68,18 @@ class Fleet(ABC):
         """Share a queue between the owners of its jobs, or by age alone (None), for jobs that are submitted from now
         on. Returns the queue.
         """
-        check("name", name, str)
-        view: View = self.ask("PATCH", f"/queues/{quote(name, safe='')}", {"fair": fair}).json()
+        view: View = self.ask("PATCH", _path(name), {"fair": fair}).json()
         return view
 
     def _change_queue(self, name: str, action: str, reason: str) -> View:
-        check("name", name, str)
         check("reason", reason, str)
-        view: View = self.ask("POST", f"/queues/{quote(name, safe='')}/{action}", {"reason": reason}).json()
+        view: View = self.ask("POST", f"{_path(name)}/{action}", {"reason": reason}).json()
         return view
+
+
+def _path(queue: str) -> str:
+    """The path of a queue. Raises ClientError for an invalid name, which a path may not carry."""
+    check("name", queue, str)
+    if QUEUE_NAME.fullmatch(queue) is None:
+        raise ClientError(f"invalid queue {queue!r}: use {QUEUE_RULE}")
+    return f"/queues/{quote(queue, safe='')}"

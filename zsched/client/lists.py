@@ -40,8 +40,10 @@ class EventFilters(TypedDict, total=False):
 
 
 def query(**filters: object) -> str:
-    """The filters that are given, as parameters of a query after others."""
-    given = {name: str(value) for name, value in filters.items() if value is not None and value != ""}
+    """The filters that are given, as parameters of a query after others. REST refuses an empty one: without it the list
+    would have everything.
+    """
+    given = {name: str(value) for name, value in filters.items() if value is not None}
     return "".join(f"&{name}={quote(value, safe='')}" for name, value in given.items())
 
 

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from zsched.client.client import Action, Client, Group, Job, NotFound, Refused
 from zsched.commands import exits, options, selection, table
 from zsched.model.limits import JOBS_SHOWN_MAX
 from zsched.model.spans import Spans
 
+# Refusals of jobs that `all` does not mean: they are not printed, and no failure.
+_NOT_MEANT: Final = {"finished", "live", "recurring", "unknown_job"}
+
 
 class Act(NamedTuple):
     """An act of POST /jobs/bulk. `done`: a word for each outcome that is a success. `refused`: a sentence for each
-    refusal. `quiet`: the refusals that --quiet leaves out. `alone`: `all` is asked for without --all-owners, too.
+    refusal. `quiet`: the refusals that --quiet leaves out. `every`: the state of the jobs that `all` stands for; empty
+    for those that have not ended. `alone`: `all` is asked for without --all-owners, too.
     """
 
     action: Action
     done: Mapping[str, str]
     refused: Mapping[str, str]
     quiet: tuple[str, ...] = ()
+    every: str = ""
     alone: bool = False
 
 
@@ -49,7 +54,11 @@ def act(doc: str, argv: Sequence[str], what: Act, statuses: tuple[str, ...] = ()
             complain(groups, what, quiet=bool(arguments["--quiet"]))
         code = exits.NOT_FOUND if "unknown_job" in groups else int(bool(groups.keys() - what.done.keys()))
         if chosen.every:
-            for name, group in client.bulk(what.action, None, owner=owner, status=status, reason=reason).items():
+            met = client.bulk(what.action, None, owner=owner, status=status, reason=reason)
+            refused = {name: group for name, group in met.items() if name not in {*what.done, *_NOT_MEANT}}
+            complain(refused, what, quiet=bool(arguments["--quiet"]))
+            code = code or int(bool(refused))
+            for name, group in met.items():
                 before = groups.get(name, Group(0, Spans()))
                 groups[name] = Group(before.size + group.size, before.jobs | group.jobs)
     if arguments["--json"]:
@@ -60,12 +69,12 @@ def act(doc: str, argv: Sequence[str], what: Act, statuses: tuple[str, ...] = ()
 
 
 def _question(client: Client, what: Act, ids: Spans, owner: str | None, status: str | None) -> str:
-    whose = "all owners" if owner is None else "yours"
-    if what.alone:
-        return f"{what.action} all {status or 'ended'} jobs of {whose}?"
+    if what.every:
+        jobs = f"{status or what.every} jobs"
+        return f"{what.action} all {jobs} of all owners?" if owner is None else f"{what.action} all your {jobs}?"
     from zsched.model.units import counted
 
-    return f"{what.action} {counted(len(ids | client.unfinished(owner, status)), 'job')} of {whose}?"
+    return f"{what.action} {counted(len(ids | client.unfinished(owner, status)), 'job')} of all owners?"
 
 
 def single(client: Client, what: Act, number: int, reason: str, *, quiet: bool) -> dict[str, Group]:
@@ -92,11 +101,13 @@ def complain(groups: Mapping[str, Group], what: Act, *, quiet: bool) -> None:
         "not_owner": "not allowed: {jobs} belong to other owners; a token needs the scope operate to act on them",
         "unknown_job": "unknown job {jobs}",
     }
-    for name, sentence in {**what.refused, **common}.items():
-        if name in groups and not (quiet and name in what.quiet):
-            shown = groups[name].jobs.head(JOBS_SHOWN_MAX)
-            more = "" if len(shown) == groups[name].size else " and others"
-            exits.say(sentence.format(count=groups[name].size, jobs=f"{shown}{more}"))
+    sentences = {**what.refused, **common}
+    for name, group in groups.items():
+        if name not in what.done and not (quiet and name in what.quiet):
+            shown = group.jobs.head(JOBS_SHOWN_MAX)
+            more = "" if len(shown) == group.size else " and others"
+            sentence = sentences.get(name, "{count} were refused as {name}: {jobs}")
+            exits.say(sentence.format(count=group.size, jobs=f"{shown}{more}", name=name))
 
 
 def show(groups: Mapping[str, Group], what: Act) -> None:

@@ -45,28 +45,18 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 from zsched.commands import exits, options, table
-from zsched.config.config import ConfigError, SchedulerConfig, scheduler_config
-from zsched.host import files
+from zsched.commands.database import failures, settings
+from zsched.config.config import SchedulerConfig
 from zsched.maintenance import backup, move
 from zsched.model.units import counted
 from zsched.security import owners
 from zsched.store.choice import database
-from zsched.store.contract import (
-    StoreCorrupt,
-    StoreError,
-    StoreForeign,
-    StoreFull,
-    StoreLocked,
-    StoreLoose,
-    StoreMoved,
-    StoreNewer,
-    StoreUnsupported,
-)
+from zsched.store.contract import StoreCorrupt, StoreFull
 from zsched.store.sqlite.lock import Lock
 from zsched.store.transfer import Sum
 
@@ -77,9 +67,9 @@ def main(argv: Sequence[str]) -> int:
     if arguments["copy"]:
         return copy(arguments)
     if arguments["succeed"]:
-        return succeed(_config(options.text(arguments, "--db"), options.text(arguments, "--data-dir")))
+        return succeed(settings(__doc__, options.text(arguments, "--db"), options.text(arguments, "--data-dir")))
     # These don't use the folder.
-    config = _config(options.text(arguments, "--db"), ".")
+    config = settings(__doc__, options.text(arguments, "--db"), ".")
     with _failures(config.db):
         if arguments["check"]:
             return check_database(config, arguments)
@@ -91,30 +81,14 @@ def main(argv: Sequence[str]) -> int:
         return restore(path, Path(options.text(arguments, "<backup>") or ""), config.worker_timeout_ms)
 
 
-def _config(db: str | None, folder: str | None) -> SchedulerConfig:
-    """The settings of the scheduler with this database and data folder. Invalid ones end the program as wrong usage."""
-    flags = {"db": db, "data-dir": folder}
-    try:
-        return scheduler_config(
-            {name: text for name, text in flags.items() if text is not None}, None, os.environ
-        ).config
-    except ConfigError as error:
-        options.fail(__doc__, str(error))
-
-
 @contextmanager
 def _failures(subject: object) -> Iterator[None]:
-    """Turn errors of a database and its files into messages and exit codes. `subject`: what fails."""
+    """Turn errors of a database and its files into Failure. `subject`: what fails."""
     try:
-        yield
+        with failures(subject):
+            yield
     except (backup.TakenError, move.TakenError) as error:
         raise exits.Failure(str(error), os.EX_CANTCREAT) from None
-    except StoreLocked as error:
-        raise exits.Failure(f"{error}: stop it first", os.EX_TEMPFAIL) from None
-    except (files.PrivateFileError, StoreLoose, StoreForeign, StoreMoved, StoreNewer, StoreUnsupported) as error:
-        raise exits.Failure(str(error), os.EX_CONFIG) from None
-    except StoreError as error:
-        raise exits.Failure(f"{subject}: {error}", os.EX_IOERR) from None
 
 
 def check_database(config: SchedulerConfig, arguments: Mapping[str, options.Value]) -> int:
@@ -138,7 +112,7 @@ def check_database(config: SchedulerConfig, arguments: Mapping[str, options.Valu
 def copy(arguments: Mapping[str, options.Value]) -> int:
     """`copy`. Print the checksums of all tables."""
     folder = options.text(arguments, "--data-dir")
-    source, target = (_config(options.text(arguments, name), folder) for name in ("<from>", "<to>"))
+    source, target = (settings(__doc__, options.text(arguments, name), folder) for name in ("<from>", "<to>"))
     if source.db == target.db:
         options.fail(__doc__, "<from> and <to> are the same database")
     exits.demand_database(source.db)
@@ -194,15 +168,14 @@ def succeed(config: SchedulerConfig) -> int:
     """`succeed`."""
     exits.demand_database(config.db)
     actor = f"{owners.of_user(os.geteuid())} by --db"
-    with _failures(config.db), database(config.db, config.folder).hold() as hold:
-        tenure = hold.lead(_now_ms())
-        if tenure is None:
-            raise StoreLocked(f"a scheduler leads on {config.db}")
-        with closing(tenure):
-            move.take_over(tenure)
-            before = tenure.store.identity
-            lost = move.succeed(tenure, "from a copy", actor, _now_ms(), config.worker_timeout_ms)
-            exits.say(f"{config.db} has a new identity, {tenure.store.identity}; it was {before}")
+    with (
+        _failures(config.db),
+        database(config.db, config.folder).hold() as hold,
+        move.leading(hold, str(config.db), _now_ms()) as tenure,
+    ):
+        before = tenure.store.identity
+        lost = move.succeed(tenure, "from a copy", actor, _now_ms(), config.worker_timeout_ms)
+        exits.say(f"{config.db} has a new identity, {tenure.store.identity}; it was {before}")
     _say_lost(lost)
     return 0
 

@@ -36,6 +36,7 @@ _DELETE: Final = Act(
         "recurring": "{count} have a schedule: {jobs}; end it with `zsched end`",
         "not_owner": "",
     },
+    every="ended",
     alone=True,
 )
 

@@ -72,10 +72,7 @@ def main(argv: Sequence[str]) -> int:
 def read_changes(arguments: Mapping[str, options.Value]) -> Changes:
     """The changes that the options ask for. Wrong usage ends the program; REST checks the values."""
     values = {option: options.text(arguments, option) for option in (*_PLAIN, "--cron", "--backoff", "--retry-on")}
-    for option, value in values.items():
-        # A script's variable may be unset.
-        if value is not None and not value.strip():
-            options.fail(__doc__, f"{option} is empty")
+    options.demand_filled(__doc__, arguments, *values)
     for option in ("timeout", "deadline"):
         if arguments[f"--no-{option}"] and values[f"--{option}"] is not None:
             options.fail(__doc__, f"--{option} and --no-{option} exclude each other")

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from zsched.client.client import Client, EventFilters, View
@@ -34,6 +34,8 @@ from zsched.commands.text import line
 from zsched.model.limits import INTEGER_MAX
 
 LIMIT: Final = 20
+# How much more of the list is read if its end has too few events: they are removed with old jobs, or don't match.
+_WIDER: Final = 8
 
 
 def main(argv: Sequence[str]) -> int:
@@ -48,24 +50,35 @@ def main(argv: Sequence[str]) -> int:
     }
     limit = options.number(__doc__, arguments, "--limit")
     with Client(options.text(arguments, "--url")) as client:
-        after = 0
         if limit is None and not any(filters.values()):
             limit = LIMIT
-            # Only the last ones are read, not all that ever happened.
-            last = client.ask("GET", f"/events?after={INTEGER_MAX}").headers["Zsched-Next"]
-            after = max(0, int(last) - LIMIT)
-        past: Iterable[View] = client.events(after=after, **filters)
+        after = 0
+        past: Iterable[View] = client.events(**filters)
         if limit is not None:
-            past = deque(past, limit)
+            after = int(client.ask("GET", f"/events?after={INTEGER_MAX}").headers["Zsched-Next"])
+            past = newest(lambda begin: client.events(after=begin, **filters), after, limit)
         for event in past:
             show(event, json=bool(arguments["--json"]))
-            after = int(event["id"])
+            after = max(after, int(event["id"]))
         if arguments["--follow"]:
             sys.stdout.flush()
             for event in client.events(after=after, follow=True, **filters):
                 show(event, json=bool(arguments["--json"]))
                 sys.stdout.flush()
     return 0
+
+
+def newest(read: Callable[[int], Iterable[View]], last: int, limit: int) -> Sequence[View]:
+    """The last `limit` events that `read` yields after a number. `last`: the number of the last event of all. Reads the
+    end of the list, and more of it only while that has too few.
+    """
+    span = limit
+    while True:
+        begin = max(0, last - span)
+        found = deque(read(begin), limit)
+        if len(found) == limit or not begin:
+            return found
+        span *= _WIDER
 
 
 def show(event: View, *, json: bool) -> None:

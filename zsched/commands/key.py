@@ -21,7 +21,7 @@ Options:
   -h, --help           Show this.
 
 Exit codes: 0 done; 1 there is no such key; 2 wrong usage; 3 a worker has no key; 74 the database can't be used; 75 a
-scheduler has the database; 78 it or a key is another user's, or others can read it.
+scheduler has the database; 78 it or a key is another user's, others can read it, or a newer release wrote it.
 """
 
 from __future__ import annotations
@@ -30,11 +30,12 @@ import os
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zsched.commands import exits, options
+from zsched.commands.database import failures, settings
 from zsched.model.names import WORKER_NAME
 from zsched.model.units import counted
 
@@ -51,7 +52,7 @@ def main(argv: Sequence[str]) -> int:
     for worker in options.words(arguments, "<worker>"):
         if not WORKER_NAME.fullmatch(worker):
             options.fail(__doc__, f"invalid worker name {worker!r}: use letters, digits, . _ @ : and -")
-    config = settings(options.text(arguments, "--db"), options.text(arguments, "--data-dir"))
+    config = settings(__doc__, options.text(arguments, "--db"), options.text(arguments, "--data-dir"))
     return rotate_secret(config) if arguments["secret"] else rotate_curve(arguments, config)
 
 
@@ -114,50 +115,24 @@ def place(given: str | None, config: SchedulerConfig) -> str:
     return for_other_hosts(f"tcp://{address}:{config.zmq_port}", socket.gethostname())
 
 
-def settings(db: str | None, folder: str | None) -> SchedulerConfig:
-    """The settings of the scheduler. Invalid ones end the program as wrong usage."""
-    from zsched.config.config import ConfigError, scheduler_config
-
-    flags = {"db": db, "data-dir": folder}
-    try:
-        return scheduler_config(
-            {name: text for name, text in flags.items() if text is not None}, None, os.environ
-        ).config
-    except ConfigError as error:
-        options.fail(__doc__, str(error))
-
-
 @contextmanager
 def lock_database(config: SchedulerConfig) -> Iterator[tuple[Path, Tenure]]:
     """Get the right to write while no scheduler runs, and migrate the schema. Yields the folder of keys, too.
 
     Raises Failure.
     """
-    from zsched.host.files import PrivateFileError
-    from zsched.maintenance import rotation
+    from zsched.maintenance import move, rotation
     from zsched.store.choice import database
-    from zsched.store.contract import StoreError, StoreLocked, StoreLoose, StoreMoved, StoreUnsupported
 
     exits.demand_database(config.db)
     try:
-        with database(config.db, config.folder).hold() as hold:
-            tenure = hold.lead(time.time_ns() // 1_000_000)
-            if tenure is None:
-                raise StoreLocked(f"a scheduler leads on {config.db}")
-            with closing(tenure):
-                tenure.store.begin()
-                tenure.store.take_over()
-                tenure.store.commit()
-                yield hold.folder, tenure
+        with (
+            failures(config.db),
+            database(config.db, config.folder).hold() as hold,
+            move.leading(hold, str(config.db), time.time_ns() // 1_000_000) as tenure,
+        ):
+            yield hold.folder, tenure
     except rotation.NoKeyError as error:
         raise exits.Failure(str(error)) from None
     except rotation.UnknownWorkerError as error:
         raise exits.Failure(str(error), exits.NOT_FOUND) from None
-    except PrivateFileError as error:
-        raise exits.Failure(str(error), os.EX_CONFIG) from None
-    except StoreLocked as error:
-        raise exits.Failure(f"{error}: stop it first", os.EX_TEMPFAIL) from None
-    except (StoreLoose, StoreMoved, StoreUnsupported) as error:
-        raise exits.Failure(str(error), os.EX_CONFIG) from None
-    except StoreError as error:
-        raise exits.Failure(f"{config.db}: {error}", os.EX_IOERR) from None

@@ -21,11 +21,14 @@ _EXAMPLES: Final = {
 
 
 class _Line(NamedTuple):
-    """One usage line: its text, the literal words at its begin, and its arguments. `rest`: the last one may repeat."""
+    """One usage line: its text, the literal words at its begin, its arguments, and the options that it needs. `rest`:
+    the last argument may repeat.
+    """
 
     text: str
     literals: list[str]
     required: list[str]
+    options: list[str]
     arguments_max: int
     rest: bool
 
@@ -36,7 +39,8 @@ def explain_misfit(doc: str, program: str, options: Sequence[str], words: Sequen
     fitting = [line for line in lines if list(words[: len(line.literals)]) == line.literals]
     if not fitting:
         return _wrong_literal(lines, words)
-    line = fitting[0]
+    # `zsched queue share` fits the line `zsched queue` too, which names less of it.
+    line = max(fitting, key=lambda fit: len(fit.literals))
     given = words[len(line.literals) :]
     if len(given) < len(line.required):
         missing = line.required[len(given)]
@@ -47,6 +51,9 @@ def explain_misfit(doc: str, program: str, options: Sequence[str], words: Sequen
         literals = [other.literals[0] for other in lines if other.literals and not line.literals]
         near = f"--{option[1]} {extra}" if option else nearest(extra, literals)
         return f"unexpected argument {extra!r}" + (f"; did you mean {near}?" if near else "")
+    given_names = {option.partition("=")[0] for option in options}
+    if absent := [option for option in line.options if option.partition("=")[0] not in given_names]:
+        return f"missing {absent[0]}"
     for name in (option.partition("=")[0] for option in options):
         # `[options]` stands for those that no usage line names.
         if not _has(line, name) and ("[options]" not in line.text or any(_has(other, name) for other in lines)):
@@ -86,6 +93,7 @@ def _line(text: str) -> _Line:
         text=text,
         literals=re.findall(r"(?<!\S)[a-z]+(?!\S)", words),
         required=[name for optional, name, _ in arguments if not optional],
+        options=re.findall(r"(?<!\S)--[a-z-]+\S*", words),
         arguments_max=len(arguments),
         rest=any(repeats for *_, repeats in arguments),
     )

@@ -50,7 +50,7 @@ def parse(doc: str, argv: Sequence[str], *, mixed: bool = False, lead: int = 0) 
         declared = _declared(doc)
         given, words = anywhere(argv, declared, None if mixed else lead) if mixed or lead else exact(argv, declared)
         if "--help" in given:
-            print(doc.strip(), flush=True)
+            print(_page(doc), flush=True)
             raise SystemExit(0)
         if "--version" in given:
             print(f"zsched {__version__}", flush=True)
@@ -121,6 +121,14 @@ def warn_of_own(doc: str, argv: Sequence[str], command: Sequence[str]) -> None:
         )
 
 
+def demand_filled(doc: str, arguments: Mapping[str, Value], *names: str) -> None:
+    """End the program for wrong usage if one of these options is empty: a script's variable may be unset."""
+    for name in names:
+        value = arguments[name]
+        if isinstance(value, str) and not value.strip():
+            fail(doc, f"{name} is empty")
+
+
 def choice(doc: str, arguments: Mapping[str, Value], name: str, words: tuple[WordT, ...]) -> WordT | None:
     """The value of an option that takes one of `words`; None if it is absent. Another value is wrong usage."""
     value = text(arguments, name)
@@ -141,7 +149,7 @@ def number(doc: str, arguments: Mapping[str, Value], name: str, least: int = 1, 
         return None
     whole = value.isascii() and value.isdigit()
     if whole and len(value) > _DIGITS_MAX:
-        fail(doc, f"invalid {name} {value}: too large")
+        fail(doc, f"invalid {name} {value[:64]}: too large")
     if not whole or int(value) < least:
         fail(doc, f"invalid {name} {value!r}: use a whole number, {least} or more{also}")
     return int(value)
@@ -194,6 +202,18 @@ def fail(doc: str, sentence: str) -> NoReturn:
     usage = re.search(r"^usage:.*?(?=\n\s*\n|\Z)", doc, re.MULTILINE | re.IGNORECASE | re.DOTALL)
     print(f"{program(doc)}: {sentence}\n{usage[0] if usage else ''}", file=sys.stderr)
     raise SystemExit(EXIT_USAGE)
+
+
+def _page(doc: str) -> str:
+    """The manual page, as wide as the terminal."""
+    page = doc.strip()
+    if not sys.stdout.isatty():
+        return page
+    import shutil
+
+    from zsched.commands.manual import fitted
+
+    return fitted(page, shutil.get_terminal_size().columns)
 
 
 def program(doc: str) -> str:

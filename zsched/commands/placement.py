@@ -19,7 +19,12 @@ def read(arguments: Mapping[str, options.Value]) -> Fields:
         "deadline": options.text(arguments, "--deadline"),
     }
     if (cwd := options.text(arguments, "--cwd")) is not None:
-        fields["cwd"] = os.path.join(folder() or "/", cwd)
+        base = "/" if cwd.startswith("/") else folder()
+        if base is None:
+            raise exits.Failure(
+                f"--cwd {cwd}: your own folder is gone or has no name in UTF-8: write the whole path", exits.USAGE
+            )
+        fields["cwd"] = os.path.join(base, cwd)
     else:
         fields["cwd_hint"] = folder()
     if (umask := options.text(arguments, "--umask")) is not None:

@@ -40,16 +40,21 @@ def main(argv: Sequence[str]) -> int:
     assert isinstance(queues, list)
     reason = options.text(arguments, "--reason") or ""
     fair = options.choice(__doc__, arguments, "--fair", ("owner", "none"))
+    views: list[View] = []
     with Client(options.text(arguments, "--url")) as client:
-        if arguments["pause"]:
-            views = [client.pause_queue(queue, reason) for queue in queues]
-        elif arguments["resume"]:
-            views = [client.resume_queue(queue, reason) for queue in queues]
-        elif arguments["share"]:
-            views = [client.share_queue(queue, "owner" if fair == "owner" else None) for queue in queues]
-        else:
+        if not queues:
             views = client.queues()
-    show(views, arguments)
+        try:
+            for queue in queues:
+                if arguments["share"]:
+                    views.append(client.share_queue(queue, "owner" if fair == "owner" else None))
+                else:
+                    change = client.pause_queue if arguments["pause"] else client.resume_queue
+                    views.append(change(queue, reason))
+        finally:
+            # Also those that were changed before one was refused.
+            if views or not queues:
+                show(views, arguments)
     return 0
 
 

@@ -30,6 +30,7 @@ _RELEASE: Final = Act(
     "release",
     {"done": "released"},
     {"recurring": "{count} have a schedule: {jobs}; resume them with `zsched resume`", "not_owner": ""},
+    every="held",
 )
 
 

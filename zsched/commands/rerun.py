@@ -17,8 +17,8 @@ Options:
   --url=URL      The scheduler: http://…, https://… or unix:/PATH (ZSCHED_URL).
   -h, --help     Show this.
 
-Exit codes: 0 done; 1 a job has not ended, has a schedule or belongs to another owner, or you did not confirm; 2 wrong
-usage; 3 there is no such job; 4 no scheduler answers.
+Exit codes: 0 done; 1 a job has not ended, has a schedule or belongs to another owner, its unique key is taken, too many
+are pending, or you did not confirm; 2 wrong usage; 3 there is no such job; 4 no scheduler answers.
 """
 
 from __future__ import annotations
@@ -35,8 +35,11 @@ _RERUN: Final = Act(
         "live": "{count} have not ended: {jobs}",
         "recurring": "{count} have a schedule: {jobs}",
         "too_many_pending": "as many jobs are pending as may be, so {count} do not run again: {jobs}",
+        "priority_max": "{count} have a higher priority than your token allows: {jobs}",
+        "unique": "{count} have a unique key that another job has taken: {jobs}",
         "not_owner": "",
     },
+    every="ended",
     alone=True,
 )
 

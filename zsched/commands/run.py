@@ -57,6 +57,7 @@ def main(argv: Sequence[str]) -> int:
     """Run the command; returns its exit code."""
     arguments = options.parse(__doc__, argv)
     options.warn_of_own(__doc__, argv, options.words(arguments, "<cmd>"))
+    options.demand_filled(__doc__, arguments, "--name", "--cwd")
     as_json = bool(arguments["--json"])
     try:
         with Client(options.text(arguments, "--url")) as client:

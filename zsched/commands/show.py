@@ -53,7 +53,7 @@ def details(job: Job) -> Iterator[tuple[str, object]]:
     if "why" in view:
         yield "waits", "{detail} ({code})".format(**view["why"])
     for key in (
-        *("owner", "queue", "priority", "limits", "unique"),
+        *("owner", "tags", "queue", "priority", "limits", "unique"),
         *("schedule", "run_at", "deadline", "timeout", "kill_grace", "signal", "retries", "backoff", "retry_on"),
         *("on_lost", "on_disconnect", "crash_limit", "user"),
         *("argv", "cwd", "cwd_hint", "umask", "umask_hint", "stdin_bytes"),
@@ -90,7 +90,7 @@ def _shown(job: Job, key: str) -> object:
             return _pauses(job.view[key])
         case "limits":
             return ", ".join(f"{key}={runs}" for key, runs in job.view[key].items())
-        case "retry_on":
+        case "retry_on" | "tags":
             return ", ".join(map(str, job.view[key]))
         case "argv":
             return shlex.join(job.view[key])

@@ -72,6 +72,7 @@ from __future__ import annotations
 
 import codecs
 import secrets
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -105,7 +106,7 @@ def submit(arguments: Mapping[str, options.Value]) -> int:
             table.document(shown[0] if single else shown)
         else:
             for body in bodies:
-                print(body["command"] if "command" in body else command_line(body["argv"]))
+                print(body["command"] if "command" in body else shlex.join(body["argv"]))
         return 0
     with Client(options.text(arguments, "--url")) as client:
         jobs: list[Job] = []
@@ -129,10 +130,8 @@ def read_jobs(arguments: Mapping[str, options.Value]) -> list[View]:
     cron = options.text(arguments, "--cron")
     if not words and file is None:
         options.fail(__doc__, "missing <cmd>, such as 'make test'")
-    for option in ("--name", "--cron"):
-        # A script's variable may be unset; without cron fields the job would run at once.
-        if (value := options.text(arguments, option)) is not None and not value.strip():
-            options.fail(__doc__, f"{option} is empty")
+    # Without cron fields the job would run at once.
+    options.demand_filled(__doc__, arguments, "--name", "--cron", "--cwd")
     if arguments["--run-now"] and cron is None:
         options.fail(__doc__, "--run-now goes with --cron: other jobs run at once anyway")
     if arguments["--hold"] and cron is not None:
@@ -234,7 +233,8 @@ def store_jobs(client: Client, bodies: Sequence[View], key: str, patient: bool) 
                 return [Job(client, answer.json())]
             return client.submit_all(bodies, idempotency_key=key)
         except Refused as error:
-            if error.existing is not None:
+            # Of several jobs none is stored, and the one that has the key is not all of them.
+            if error.existing is not None and len(bodies) == 1:
                 exits.say(str(error))
                 return [client.get(error.existing)]
             # After a 429 nothing was stored.

@@ -28,7 +28,16 @@ def main(argv: Sequence[str]) -> int:
     if arguments["--json"]:
         table.document(stats)
         return 0
-    for name, counts in stats.items():
-        text = ", ".join(f"{count} {word}" for word, count in counts.items()) if isinstance(counts, dict) else counts
-        print(line(f"{name}: {text}"))
+    for name, value in stats.items():
+        print(line(f"{name}: {_shown(value)}"))
     return 0
+
+
+def _shown(value: object) -> object:
+    """Counts by word, or schedulers with their roles, as a list on one line."""
+    match value:
+        case dict():
+            return ", ".join(f"{count} {word}" for word, count in value.items())
+        case list():
+            return ", ".join(f"{each['url']} ({each['role']})" for each in value)
+    return value

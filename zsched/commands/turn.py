@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from typing import Final
 
 from zsched.client.client import Fields
 from zsched.commands import options
+
+# Longer numbers are out of bounds anyway, and Python reads no number of more than 4,300 digits.
+_WHOLE: Final = re.compile(r"[+-]?[0-9]{1,16}")
+_COUNT: Final = re.compile(r"[0-9]{1,16}")
 
 
 def read(doc: str, arguments: Mapping[str, options.Value]) -> Fields:
@@ -24,10 +30,9 @@ def read_priority(doc: str, given: str | None, option: str = "--priority") -> in
     """A priority that an option gives; None if it is absent. Wrong usage ends the program."""
     if given is None:
         return None
-    try:
-        return int(given)
-    except ValueError:
-        options.fail(doc, f"{option} takes a number, such as 10 or -10, not {given!r}")
+    if _WHOLE.fullmatch(given) is None:
+        options.fail(doc, f"{option} takes a number, such as 10 or -10, not {given[:64]!r}")
+    return int(given)
 
 
 def _limits(doc: str, given: options.Value) -> dict[str, int]:
@@ -35,7 +40,7 @@ def _limits(doc: str, given: options.Value) -> dict[str, int]:
     limits: dict[str, int] = {}
     for limit in given:
         key, _, count = limit.rpartition("=")
-        if not key or not count.isascii() or not count.isdigit():
-            options.fail(doc, f"--limit takes KEY=COUNT, such as db=3, not {limit!r}")
+        if not key or _COUNT.fullmatch(count) is None:
+            options.fail(doc, f"--limit takes KEY=COUNT, such as db=3, not {limit[:64]!r}")
         limits[key] = int(count)
     return limits

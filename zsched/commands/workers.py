@@ -21,9 +21,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from urllib.parse import quote
 
-from zsched.client.client import Client, View
-from zsched.commands import options, table
+from zsched.client.client import Client, NotFound, Refused, View
+from zsched.commands import exits, options, table
 from zsched.model.names import DEFAULT_QUEUE
+
+# Error codes of REST that concern one worker only.
+_OF_ONE_WORKER = ("worker_active", "foreign_runs")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -56,11 +59,22 @@ def main(argv: Sequence[str]) -> int:
 
 
 def remove(client: Client, names: Sequence[str]) -> int:
-    """`remove`."""
+    """Remove workers; one that can't be removed does not stop the others. Returns the exit code."""
+    code = 0
     for name in names:
-        client.ask("DELETE", f"/workers/{quote(name, safe='')}")
-        print(f"{name} removed")
-    return 0
+        try:
+            client.ask("DELETE", f"/workers/{quote(name, safe='')}")
+        except NotFound:
+            exits.say(f"unknown worker {name}")
+            code = exits.NOT_FOUND
+        except Refused as error:
+            if error.code not in _OF_ONE_WORKER:
+                raise
+            exits.say(str(error))
+            code = code or exits.FAILED
+        else:
+            print(f"{name} removed")
+    return code
 
 
 def state(worker: View) -> str:

@@ -71,7 +71,10 @@ def move(source: Side, target: Side, now_ms: int) -> Moved:
     Raises TakenError, MismatchError, PrivateFileError, StoreError.
     """
     keys = _new_keys(source.folder, target.folder)
-    with _leading(source, now_ms) as old, _leading(target, now_ms) as new:
+    with (
+        leading(source.hold, source.name, now_ms, marked=True) as old,
+        leading(target.hold, target.name, now_ms, marked=True) as new,
+    ):
         identity = old.store.identity
         _demand_sides(source, target, old, new)
         vault = Vault(source.folder / backup.SECRET)
@@ -93,11 +96,14 @@ def move(source: Side, target: Side, now_ms: int) -> Moved:
 
 
 @contextmanager
-def _leading(side: Side, now_ms: int) -> Iterator[Tenure]:
-    """The right to write to a database. No earlier scheduler of it can write from now on."""
-    tenure = side.hold.lead(now_ms, marked=True)
+def leading(hold: Hold, name: str, now_ms: int, *, marked: bool = False) -> Iterator[Tenure]:
+    """The right to write to a database, for maintenance. No earlier scheduler of it can write from now on.
+
+    `name`: its address for messages. `marked`: as of Hold.lead. Raises StoreLocked while a scheduler leads, StoreError.
+    """
+    tenure = hold.lead(now_ms, marked=marked)
     if tenure is None:
-        raise StoreLocked(f"a scheduler leads on {side.name}")
+        raise StoreLocked(f"a scheduler leads on {name}")
     with closing(tenure):
         take_over(tenure)
         yield tenure

@@ -16,7 +16,7 @@ from zsched.model.signals import ENDING
 WORDS: Final = ("exit", "signal", "timeout", "spawn_error", "reported")
 
 _CODE: Final = "([1-9][0-9]?|1[0-9][0-9]|2[0-4][0-9]|25[0-5])"
-_CODES: Final = re.compile(r"(\d{1,3})(?:-(\d{1,3}))?")
+_CODES: Final = re.compile(r"([0-9]{1,3})(?:-([0-9]{1,3}))?")
 _FORM: Final = "write exit codes from 1 to 255 (75, 100-120), signals (TERM) or {}"
 
 # The forms of a text, as a regular expression for callers.

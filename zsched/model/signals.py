@@ -21,6 +21,9 @@ ENDING: Final = {
 }  # fmt: skip
 
 
+_TOO_EARLY: Final = "it comes before the timeout of {}: give a shorter time than that"
+
+
 @lru_cache(maxsize=256)
 def parse_early_signal(text: str) -> tuple[int, int]:
     """A signal before the timeout, such as `USR1@60s`: its number, and the time between in ms.
@@ -47,4 +50,4 @@ def signal_fault(text: str | None, timeout_ms: int | None) -> str | None:
     if timeout_ms is None:
         return "it comes before the timeout: set a timeout"
     _, before_ms = parse_early_signal(text)
-    return None if before_ms < timeout_ms else f"it comes before the timeout of {format_duration_ms(timeout_ms)}"
+    return None if before_ms < timeout_ms else _TOO_EARLY.format(format_duration_ms(timeout_ms))

@@ -35,7 +35,7 @@ from zsched.model.limits import (
 from zsched.model.names import DEFAULT_QUEUE, KEY_NAME, KEY_RULE, QUEUE_NAME, QUEUE_RULE, TAG, USER_NAME
 from zsched.model.program import argv_command, check_argv, check_folder, check_stdin, check_umask, check_variables
 from zsched.model.signals import early_signal_text, parse_early_signal, signal_fault
-from zsched.model.types import JobSpec, OnDisconnect, OnLost, Policy
+from zsched.model.types import JobFields, JobSpec, OnDisconnect, OnLost, Policy
 from zsched.model.units import format_duration_ms, parse_duration_ms, parse_time
 
 Duration = str | int | float
@@ -230,6 +230,11 @@ def _timing(body: JobBody, *, recurring: bool) -> dict[str, Any]:
         if (first := timing.get(begin)) is not None and (last := timing.get(end)) is not None and last <= first:
             raise SpecError("deadline", f"later than {begin.removesuffix('_ms')}: else the job could never start")
     return timing
+
+
+def never_starts(job: JobFields) -> bool:
+    """Whether the deadline of a job is not later than its start."""
+    return job.deadline_ms is not None and job.run_at_ms is not None and job.deadline_ms <= job.run_at_ms
 
 
 def check_deadline(given: Duration) -> tuple[int | None, int | None]:

@@ -41,9 +41,11 @@ RELEASE_JOB: Final = """
     UPDATE jobs SET held_ms = NULL, hold_reason = NULL, updated_ms = ?
     WHERE job_id = ? AND held_ms IS NOT NULL RETURNING job_id"""
 RELEASE_RUNS: Final = "UPDATE runs SET blocked = blocked & ~8 WHERE job_id = ? AND status IN ('pending', 'running')"
-# The last run of a job, and what the job says of the next one.
+# The last run of a job, and what the job says of the next one; its owner, if its pending jobs are counted.
 LAST_RUN: Final = """
-    SELECT r.run_id, r.status, j.demand_id, j.unique_key FROM runs r JOIN jobs j ON j.job_id = r.job_id
+    SELECT r.run_id, r.status, j.demand_id, j.unique_key,
+        (SELECT owner FROM owners WHERE owners.owner_id = j.owner_id AND j.metered = 1)
+    FROM runs r JOIN jobs j ON j.job_id = r.job_id
     WHERE r.job_id = ? ORDER BY r.run_id DESC LIMIT 1"""
 REVIVE_JOB: Final = """
     UPDATE jobs SET cancel_by = NULL, cancel_ms = NULL, cancel_reason = NULL

@@ -152,7 +152,8 @@ def _check_runs(engine: ReadEngine, replayed: dict[int, Replayed], findings: Fin
             findings.add(sentence)
         if replayed.pop(run_id, None) != tuple(stored):
             findings.add(f"run {run_id} is {status} ({stored[1]}) on {stored[2]}; its events say otherwise")
-        if run_id in findings.successors:
+        # A damaged database may lack the run before.
+        if run_id in findings.successors and task in last[job_id]:
             tasks[last[job_id][task]] -= 1
         tasks[status] += 1
         last[job_id][task] = status

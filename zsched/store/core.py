@@ -64,7 +64,7 @@ class Core:
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
-        mark = self._ledger.mark()
+        mark, before = self._ledger.mark(), self._engine.changes()
         self._engine.savepoint()
         try:
             yield
@@ -78,12 +78,14 @@ class Core:
                 self._undo(mark)
             raise
         except BaseException:
-            self._undo(mark)
+            # A refused command has changed nothing: what was read still holds.
+            self._undo(mark, forget=self._engine.changes() != before)
             raise
 
-    def _undo(self, mark: Mark) -> None:
+    def _undo(self, mark: Mark, *, forget: bool = True) -> None:
         self._ledger.cut(mark)
-        self._forget()
+        if forget:
+            self._forget()
         self._engine.undo()
 
     def _forget(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from zsched.model.blocked import Blocked
@@ -35,7 +35,11 @@ class JobsWriter(Lives):
         metered: bool = False,
     ) -> list[JobId]:
         keys = [_asked(spec) for spec in specs]
-        known = {key: self._demand_id(self._demand_for(key, owner)) for key in dict.fromkeys(keys)}
+        wanted = {key: self._demand_for(key, owner) for key in dict.fromkeys(keys)}
+        if len(wanted) > 1:
+            # Read or stored together. Then each is known.
+            self._numbers.demand_ids(wanted.values())
+        known = {key: self._demand_id(demand) for key, demand in wanted.items()}
         demands = [known[key] for key in keys]
         owner_id = self._numbers.owner_id(owner) if owner else None
         jobs: list[Row] = [
@@ -86,19 +90,36 @@ class JobsWriter(Lives):
     def count_new_demands(self, specs: Sequence[JobSpec], owner: str) -> int:
         fair = self.queues.fair
         keys = {_asked(spec) for spec in specs if spec.limits or spec.queue != DEFAULT_QUEUE or DEFAULT_QUEUE in fair}
-        demands = [self._demand_id(self._demand_for(key, owner)) for key in keys]
-        return sum(not self._tallies.is_live(demand_id) for demand_id in demands)
+        return self._count_new([self._demand_for(key, owner) for key in keys])
+
+    def adds_demand(self, job: Job) -> bool:
+        demand = self._demand_of(job)
+        return demand.tallied and self._count_new([demand]) > 0
+
+    def _count_new(self, demands: Collection[Demand]) -> int:
+        """How many more live demands that are counted pending runs of these would make. Stores nothing."""
+        if not demands:
+            return 0
+        found = self._numbers.find_demands(demands)
+        return len(demands) - sum(map(self._tallies.is_live, found.values()))
+
+    def _demand_of(self, job: Job) -> Demand:
+        """The demand of a stored job in the queue that is given, which may be another than before."""
+        ((demand_id,),) = self._execute(acts.DEMAND_OF_JOB, (job.job_id,))
+        return self._in_queue_of(job, self._demand(DemandId(demand_id)))
+
+    def _in_queue_of(self, job: Job, demand: Demand) -> Demand:
+        if demand.queue == job.queue:
+            return demand
+        return replace(demand, queue=job.queue, owner=job.owner if job.queue in self.queues.fair else "")
 
     @property
     def live_demands(self) -> int:
         return self._tallies.live
 
-    def unique_holder(self, key: str) -> JobId | None:
-        stored = self._execute(sql.FIND_UNIQUE, (key,))
-        if not stored:
-            return None
-        last = self._execute(sql.LAST_FIRE_LIVES, stored[0])
-        return JobId(stored[0][0]) if last and last[0][0] else None
+    def unique_holders(self, keys: Collection[str]) -> dict[str, JobId]:
+        held = self._engine.execute_list(sql.FIND_UNIQUE, [(key,) for key in keys])
+        return {key: JobId(job_id) for key, job_id in held}
 
     def pending_tasks(self) -> int:
         if self._ahead.pending is None:
@@ -149,12 +170,13 @@ class JobsWriter(Lives):
         if not last or RunStatus(last[0][1]) not in TERMINAL:
             return None
         self._execute(acts.REVIVE_JOB, (job_id,))
-        run_id, status, demand_id, unique = last[0]
+        run_id, status, demand_id, unique, metered = last[0]
         if unique is not None:
             self._engine.send(sql.HOLD_UNIQUE, (unique, job_id), rows=1)
         blocked = Blocked.LIMITED if self._demand(DemandId(demand_id)).limits else 0
         change = Change(at_ms=now_ms, actor=actor, detail=reason)
         new = [(job_id, demand_id, (demand_id, blocked, now_ms, now_ms, run_id))]
+        self._ledger.note_rerun(job_id, metered)
         return self._make(Cause.RERUN, transitions.RERUN, new, change, replaced=RunStatus(status))[0]
 
     def edit(self, job: Job, actor: str, detail: str, now_ms: int) -> None:
@@ -182,13 +204,10 @@ class JobsWriter(Lives):
 
     def _change_queue(self, job: Job) -> None:
         """The queue is a part of the demand of the job and of its pending runs."""
-        owner = job.owner if job.queue in self.queues.fair else ""
-        ((demand_id,),) = self._execute(acts.DEMAND_OF_JOB, (job.job_id,))
-        demand = replace(self._demand(DemandId(demand_id)), queue=job.queue, owner=owner)
-        self._engine.send(acts.SET_DEMAND, (self._demand_id(demand), job.job_id), rows=1)
+        self._engine.send(acts.SET_DEMAND, (self._demand_id(self._demand_of(job)), job.job_id), rows=1)
         for run_id, before in self._execute(acts.PENDING_RUNS, (job.job_id,)):
             # That of a suspect is on probation.
-            after = self._demand_id(replace(self._demand(DemandId(before)), queue=job.queue, owner=owner))
+            after = self._demand_id(self._in_queue_of(job, self._demand(DemandId(before))))
             self._engine.send(acts.SET_DEMAND_OF_RUN, (after, run_id), rows=1)
             self._tally([before], PENDING, RunStatus.CANCELLED)
             self._tally([after], None, PENDING)
@@ -196,7 +215,8 @@ class JobsWriter(Lives):
     # --- jobs of an owner ---
 
     def count_metered(self, owner: str, most: int) -> int:
-        return int(self._execute(sql.COUNT_METERED, (owner, most))[0][0])
+        counted = int(self._execute(sql.COUNT_METERED, (owner, most))[0][0])
+        return min(most, counted + self._ledger.revived_of(owner))
 
     def count_recurring(self, owner: str, most: int) -> int:
         return int(self._execute(sql.COUNT_RECURRING_OF, (owner, most))[0][0])

@@ -12,7 +12,6 @@ from typing import Final
 from msgspec import Struct
 
 from zsched.model.events import Became
-from zsched.model.lifecycle import TERMINAL
 from zsched.model.types import DemandId, JobId, RunId, RunStatus
 from zsched.store import sql
 from zsched.store.contract import Changes
@@ -24,7 +23,7 @@ _PLACE: Final = {status: place for place, status in enumerate(_COUNTED)}
 
 
 # The lengths of a ledger's lists, and its number of pending tasks.
-Mark = tuple[int, int, int, int, int, int]
+Mark = tuple[int, int, int, int, int, int, int]
 
 
 class Note(Struct, frozen=True, kw_only=True):
@@ -48,6 +47,8 @@ class Ledger:
         self._events: list[Row] = []
         self._moves: list[tuple[JobId, RunStatus | None, RunStatus]] = []
         self._ends: list[JobId] = []
+        # Jobs that run again, each with the owner whose pending jobs are bounded, if they are.
+        self._revived: list[tuple[JobId, str | None]] = []
         # Changes of the numbers of pending and running runs of demands.
         self.tallied: list[tuple[DemandId, int, int]] = []
         self.usage = Usage()
@@ -88,9 +89,17 @@ class Ledger:
         """The jobs whose stored counters, and so their status, are not current."""
         return {job_id for job_id, *_ in self._moves}
 
+    def note_rerun(self, job_id: JobId, metered: str | None) -> None:
+        """An ended job runs again. `metered`: its owner, if `count_metered` counts it."""
+        self._revived.append((job_id, metered))
+
     def revived(self) -> set[JobId]:
-        """Jobs with an ended task that is pending again, whose counters do not show that yet."""
-        return {job_id for job_id, was, became in self._moves if was in TERMINAL and became is RunStatus.PENDING}
+        """Ended jobs that run again, whose counters do not show that yet."""
+        return {job_id for job_id, _ in self._revived}
+
+    def revived_of(self, owner: str) -> int:
+        """Number of those that count as pending jobs of an owner."""
+        return sum(metered == owner for _, metered in self._revived)
 
     def note_ends(self, job_ids: Iterable[JobId]) -> None:
         """A task of each of these jobs has ended, or its schedule: the job may have ended."""
@@ -107,9 +116,10 @@ class Ledger:
 
     def mark(self) -> Mark:
         """The present state of the lists, for `cut`."""
-        return len(self._events), len(self._moves), len(self._ends), len(self.tallied), self.pending, len(self.usage)
+        lists = len(self._events), len(self._moves), len(self._ends), len(self.tallied)
+        return *lists, self.pending, len(self.usage), len(self._revived)
 
-    def cut(self, mark: Mark = (0, 0, 0, 0, 0, 0)) -> None:
+    def cut(self, mark: Mark = (0, 0, 0, 0, 0, 0, 0)) -> None:
         """Forget what was gathered since the mark."""
         del self._events[mark[0] :]
         del self._moves[mark[1] :]
@@ -117,6 +127,7 @@ class Ledger:
         del self.tallied[mark[3] :]
         self.pending = mark[4]
         self.usage.cut(mark[5])
+        del self._revived[mark[6] :]
 
     def write(self, engine: Engine, now_ms: int) -> None:
         """Write everything gathered, and start with empty lists."""

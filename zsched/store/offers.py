@@ -75,7 +75,9 @@ class OffersWriter(Lives):
         chosen = (demand_id, sql.PRIORITY_MIN, CLAIM_RUNS_MAX)
         change = Change(at_ms=now_ms, detail=UNREADABLE_ROW.format("its demand is damaged"))
         values = (None, change.detail, now_ms, *chosen)
-        self._move((PENDING, Cause.QUARANTINE), transitions.QUARANTINE_DEMAND, values, change)
+        # It can't be read whether it had limits.
+        for statement in (transitions.QUARANTINE_DEMAND, transitions.QUARANTINE_LIMITED):
+            self._move((PENDING, Cause.QUARANTINE), statement, values, change)
 
     def ready_count(self, demand_id: DemandId, most: int) -> int:
         demand = self._demand(demand_id)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from zsched.model import spans
 from zsched.model.events import EventKind
 from zsched.model.limits import FIRES_KEPT, PURGE_SCHEDULES_MAX, SPANS_SHOWN_MAX, USAGE_DAYS_MAX
+from zsched.model.records import UsageBy
 from zsched.model.types import JobId, RunId, RunStatus
 from zsched.model.units import counted
 from zsched.store import acts, removal, sql, usage
 from zsched.store.contract.retention import FireStep, Old, Step
 from zsched.store.engine import Engine, Row
 from zsched.store.ledger import Ledger, Note
+
+# Events that age removes, although their job may stay: a recurring job may skip a fire every minute.
+_PASSING: Final = (EventKind.PURGED, EventKind.FIRE_SKIPPED)
 
 
 class RetentionWriter:
@@ -32,7 +37,7 @@ class RetentionWriter:
     def purge_jobs(self, old: Old, after: JobId, count: int, actor: str, now_ms: int) -> Step:
         found = self._engine.execute(removal.ENDED_JOBS, (old.status, after, count))
         # A job changes last after it was submitted, and ids grow with the time.
-        looked = [row for row in found if row[1] < old.ended_ms]
+        looked = [row for row in found if not old.ended_ms <= row[1] <= now_ms]
         # A job that this turn has changed may be live again, which its row does not show yet.
         changing = self._ledger.counting
         jobs = [row for row in looked if row[2] < old.ended_ms and not row[7] and row[0] not in changing]
@@ -60,7 +65,7 @@ class RetentionWriter:
         engine.execute_list(removal.DELETE_JOBS, ids)
         for place, status in ((3, RunStatus.SUCCESS), (4, RunStatus.FAILED), (5, RunStatus.CANCELLED)):
             self._count(status, sum(row[place] for row in jobs))
-        detail = f"{len(jobs)} jobs: {_shown([row[0] for row in jobs])}"
+        detail = f"{counted(len(jobs), 'job')}: {_shown([row[0] for row in jobs])}"
         self._note(detail + (f"; {reason}" if reason else ""), actor, now_ms)
 
     def _count(self, status: RunStatus, tasks: int) -> None:
@@ -94,7 +99,7 @@ class RetentionWriter:
                 removed[job_id] = len(gone)
             if not left:
                 # Fires come one after another, so all that follow a young one are younger.
-                is_young = fires[-1][3] >= newest_ms
+                is_young = newest_ms <= fires[-1][3] <= now_ms
                 reached = (JobId(job_id + 1), RunId(0)) if is_young else (JobId(job_id), RunId(fires[-1][0]))
                 break
         if removed:
@@ -110,18 +115,19 @@ class RetentionWriter:
             self._count(status, 1)
 
     def purge_usage(self, now_ms: int) -> None:
-        self._engine.execute(usage.DELETE_USAGE, (now_ms // usage.DAY_MS - USAGE_DAYS_MAX,))
+        for kind in UsageBy:
+            self._engine.execute(usage.DELETE_USAGE, (kind, now_ms // usage.DAY_MS - USAGE_DAYS_MAX))
 
     # --- events ---
 
-    def purge_events(self, before_ms: int, purged_ms: int | None, after: int, count: int) -> Step:
+    def purge_events(self, before_ms: int, purged_ms: int | None, after: int, count: int, now_ms: int) -> Step:
         found = self._engine.execute(removal.OLD_EVENTS, (after, count))
-        looked = [row for row in found if row[1] < before_ms]
-        gone: list[Row] = [(event_id,) for event_id in self._of_removed(looked)]
+        looked = [row for row in found if not before_ms <= row[1] <= now_ms]
+        gone = {*self._of_removed(looked)}
         if purged_ms is not None:
-            gone += [(row[0],) for row in looked if row[5] == EventKind.PURGED and row[1] < purged_ms]
+            gone |= {row[0] for row in looked if row[5] in _PASSING and row[1] < purged_ms}
         if gone:
-            self._engine.execute_list(removal.DELETE_EVENTS, gone)
+            self._engine.execute_list(removal.DELETE_EVENTS, [(event_id,) for event_id in sorted(gone)])
         return Step(len(gone), looked[-1][0] if len(looked) == count else None)
 
     def _of_removed(self, events: Sequence[Row]) -> list[int]:

@@ -46,7 +46,7 @@ END_TRANSFER: Final = "DELETE FROM transfer"
 EPOCH: Final = "SELECT epoch FROM epoch"
 END_EPOCH: Final = "UPDATE schedulers SET stopped_ms = ? WHERE epoch = ?"
 
-FIND_DEMAND: Final = "SELECT demand_id FROM demands WHERE wish = ?"
+FIND_DEMANDS: Final = "SELECT demand_id, wish FROM demands WHERE wish IN (VALUES (?))"
 DEMAND_OF: Final = "SELECT wish FROM runs JOIN demands USING (demand_id) WHERE run_id = ?"
 ADD_DEMAND: Final = "INSERT INTO demands (demand_id, wish) VALUES (?, ?)"
 DEMAND: Final = "SELECT wish FROM demands WHERE demand_id = ?"
@@ -118,7 +118,10 @@ ADD_JOB: Final = insert(
 )
 ADD_INPUT: Final = "INSERT INTO inputs (job_id, content) VALUES (?, ?)"
 INPUT: Final = "SELECT content FROM inputs WHERE job_id = ?"
-FIND_UNIQUE: Final = "SELECT holder_id FROM unique_jobs WHERE unique_key = ?"
+# Those of some keys whose job has not ended. Only the newest run of a job can be live.
+FIND_UNIQUE: Final = """
+    SELECT unique_key, holder_id FROM unique_jobs WHERE unique_key IN (VALUES (?)) AND (
+        SELECT status IN ('pending', 'running') FROM runs WHERE job_id = holder_id ORDER BY run_id DESC LIMIT 1)"""
 HOLD_UNIQUE: Final = """
     INSERT INTO unique_jobs (unique_key, holder_id) VALUES (?, ?)
     ON CONFLICT (unique_key) DO UPDATE SET holder_id = excluded.holder_id"""
@@ -233,6 +236,7 @@ _CLAIMABLE: Final = f"""{guard(RunStatus.PENDING, Cause.CLAIM, "r.")} AND r.bloc
 _CLAIMABLE_LIMITED: Final = _CLAIMABLE.replace("blocked = 0", "blocked = 4")
 # The same as a condition of an UPDATE.
 CLAIMED: Final = f"run_id IN (SELECT r.run_id FROM runs r WHERE {_CLAIMABLE})"
+CLAIMED_LIMITED: Final = CLAIMED.replace("blocked = 0", "blocked = 4")
 CLAIMABLE_IDS: Final = f"SELECT run_id FROM runs r WHERE {_CLAIMABLE}"
 CLAIMABLE_LIMITED_IDS: Final = f"SELECT run_id FROM runs r WHERE {_CLAIMABLE_LIMITED}"
 _ORDER: Final = columns(Order)

@@ -7,13 +7,16 @@ under a limit, or for an owner, is known without reading runs.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from typing import TypeVar
 
 from zsched.model.demand import Demand
 from zsched.model.types import DemandId, RunStatus
 from zsched.store import rows, sql
 from zsched.store.engine import Engine
 from zsched.store.ledger import Ledger
+
+K = TypeVar("K", bound=Hashable)
 
 
 class Tallies:
@@ -30,6 +33,8 @@ class Tallies:
         self._taken: Counter[str] = Counter()
         self._shares: Counter[tuple[str, str]] = Counter()
         self._limited: dict[DemandId, Demand] = {}
+        # Whether a demand with pending runs can't be read. It may have had limits.
+        self._damaged = False
 
     def clear(self) -> None:
         """Changes were undone: any number may differ."""
@@ -67,9 +72,9 @@ class Tallies:
 
     @property
     def any_room(self) -> bool:
-        """Whether a demand with limits has pending runs, and room under all of its limits."""
+        """Whether a demand with limits has pending runs, and room under all of its limits, or may be damaged."""
         self._load()
-        return any(self.room(demand) > 0 for demand in self._limited.values())
+        return self._damaged or any(self.room(demand) > 0 for demand in self._limited.values())
 
     def _load(self) -> None:
         if self._loaded:
@@ -79,9 +84,12 @@ class Tallies:
         self._taken.clear()
         self._shares.clear()
         self._limited.clear()
+        self._damaged = False
         for demand_id, wish, pending, running in self._execute(sql.LIVE_DEMANDS):
             if (demand := rows.readable_demand(wish)) is not None:
                 self._add(demand_id, demand, pending, running)
+            else:
+                self._damaged |= pending > 0
         # What this turn has not written yet.
         for demand_id, pending, running in self._ledger.tallied:
             self._add(demand_id, self._demand(demand_id), pending, running)
@@ -94,11 +102,18 @@ class Tallies:
         else:
             self._live.pop(demand_id, None)
         if demand.owner:
-            self._shares[demand.queue, demand.owner] += running
+            _add_to(self._shares, (demand.queue, demand.owner), running)
         if demand.limits:
             for key, _ in demand.limits:
-                self._taken[key] += running
+                _add_to(self._taken, key, running)
             if pending:
                 self._limited[demand_id] = demand
             else:
                 self._limited.pop(demand_id, None)
+
+
+def _add_to(counts: Counter[K], key: K, more: int) -> None:
+    """Change a number. Those that are 0 have no key: callers may name any number of keys over time."""
+    counts[key] += more
+    if not counts[key]:
+        del counts[key]

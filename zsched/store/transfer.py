@@ -52,7 +52,7 @@ TABLES: Final = (
     Table("workers", ("worker_id",)),
     Table("totals", ("status",)),
     Table("events", ("event_id",)),
-    Table("usage", ("kind", "name", "day")),
+    Table("usage", ("kind", "day", "name")),
     Table("tokens", ("token_id",)),
     Table("keys", ("public_key",)),
     Table("idempotency", ("caller", "idem_key")),

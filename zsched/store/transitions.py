@@ -62,6 +62,7 @@ CLAIM_AVOIDING: Final = update(
 _QUARANTINED: Final = "worker_id = ?, detail = ?, finished_ms = ?, due_ms = NULL"
 QUARANTINE_PENDING: Final = update(_PENDING, Cause.QUARANTINE, _QUARANTINED, "run_id = ?")
 QUARANTINE_DEMAND: Final = update(_PENDING, Cause.QUARANTINE, _QUARANTINED, sql.CLAIMED)
+QUARANTINE_LIMITED: Final = update(_PENDING, Cause.QUARANTINE, _QUARANTINED, sql.CLAIMED_LIMITED)
 CANCEL_PENDING: Final = update(
     *(_PENDING, Cause.CANCEL), "cancel_by = ?, cancel_ms = ?, finished_ms = ?, due_ms = NULL", "job_id = ?"
 )

@@ -19,7 +19,7 @@ _RUN_MS: Final = 3
 
 # A job without an owner counts for the empty name.
 _MORE: Final = """
-    ON CONFLICT (kind, name, day) DO UPDATE SET success = usage.success + excluded.success,
+    ON CONFLICT (kind, day, name) DO UPDATE SET success = usage.success + excluded.success,
         failed = usage.failed + excluded.failed, cancelled = usage.cancelled + excluded.cancelled,
         run_ms = usage.run_ms + excluded.run_ms"""
 ADD_OWNER_USAGE: Final = f"""
@@ -36,7 +36,7 @@ USAGE: Final = """
 TOTAL_USAGE: Final = """
     SELECT coalesce(sum(success), 0), coalesce(sum(failed), 0), coalesce(sum(cancelled), 0), coalesce(sum(run_ms), 0)
     FROM usage WHERE kind = ? AND day >= ?"""
-DELETE_USAGE: Final = "DELETE FROM usage WHERE day < ?"
+DELETE_USAGE: Final = "DELETE FROM usage WHERE kind = ? AND day < ?"
 
 # A run that has ended: its job, how, and how many ms it ran.
 Ended = tuple[JobId, RunStatus, int]

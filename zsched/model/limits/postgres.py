@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-# Seconds to connect to the server, and of silence after which the kernel asks whether its host is still there. After
-# four times as long without an answer the session is lost.
-PG_CONNECT_S = 5
-PG_KEEPALIVE_S = 3
+# Seconds to connect to each host of the URL, and of silence after which the kernel asks whether the host is there. Four
+# times as long without an answer, the session is lost. A take-over may have to wait for a lost session, and then for a
+# host that does not answer before it reaches the next one: together that must stay well below 15 s.
+PG_CONNECT_S = 3
+PG_KEEPALIVE_S = 1
 
 # How long a statement may run, and how long it may wait for a lock, until the server cancels it. A COMMIT has no bound.
 PG_STATEMENT_MS = 60_000

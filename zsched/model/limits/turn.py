@@ -37,6 +37,9 @@ CLAIM_AHEAD_RUNS_MAX = 512
 # Bytes of the runs that one turn hands out, from which on it claims no more. The next turn comes at once.
 CLAIM_BYTES_MAX = 8 * MIB
 
+# Demands that the scheduler remembers, live or not: twice the live ones. Then it forgets all, and reads them again.
+DEMANDS_REMEMBERED_MAX = 20_000
+
 # Due jobs fired, or workers judged, in one turn before the rest waits for the next.
 TICK_JOBS_MAX = 1_000
 

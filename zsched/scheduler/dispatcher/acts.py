@@ -9,7 +9,7 @@ from typing import Final
 from zsched.model.access import Caller
 from zsched.model.queues import shown_key
 from zsched.model.types import Job, JobId, Now
-from zsched.scheduler.dispatcher import answers, owners, recurrence
+from zsched.scheduler.dispatcher import answers, owners, queues, recurrence
 from zsched.scheduler.dispatcher.answers import Deferred
 from zsched.scheduler.dispatcher.cancels import CancelJob
 from zsched.scheduler.dispatcher.commands import (
@@ -135,8 +135,10 @@ def _rerun(store: Store, job: Job, act: Rerun, doing: Doing) -> bool:
     allowed = None if token is None else token.pending_max
     if allowed is not None and store.count_metered(act.by.owner, allowed) >= allowed:
         raise QuotaError(allowed)
-    if job.unique is not None and (holder := store.unique_holder(job.unique)) not in (None, job.job_id):
+    holder = None if job.unique is None else store.unique_holders([job.unique]).get(job.unique)
+    if job.unique is not None and holder not in (None, job.job_id):
         raise UniqueError(shown_key(job.unique), holder)
+    queues.demand_few_kinds(store, int(store.adds_demand(job)))
     if store.rerun(job.job_id, act.by.actor, act.reason, doing.now.wall_ms) is None:
         remedy = f"wait for its end, or cancel it with `zsched cancel {job.job_id}`"
         raise ConflictError("live", f"Job {job.job_id} has not ended: {remedy}")

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from zsched.model import schedule
 from zsched.model.signals import signal_fault
+from zsched.model.spec import never_starts
 from zsched.model.types import Job, Now, Policy, RunStatus
 from zsched.scheduler.dispatcher import answers, owners, queues
 from zsched.scheduler.dispatcher.answers import Deferred
@@ -75,13 +76,12 @@ def _check(store: Store, job: Job, edited: Job, command: EditJob) -> None:
         raise ConflictError(
             "recurring", f"Job {job.job_id} has a schedule, which says when it runs: leave out deadline"
         )
-    late = edited.deadline_ms is not None and edited.run_at_ms is not None and edited.deadline_ms <= edited.run_at_ms
-    if late and edited.deadline_ms != job.deadline_ms:
+    if never_starts(edited) and edited.deadline_ms != job.deadline_ms:
         raise ConflictError("deadline", f"Job {job.job_id} could never start: set a deadline later than run_at")
     if edited.priority != job.priority:
         owners.demand_priority(owners.find_token(store, command.by), edited.priority)
     if edited.queue != job.queue:
-        queues.demand_few_kinds(store, 1)
+        queues.demand_few_kinds(store, int(store.adds_demand(edited)))
     if edited.command != job.command:
         owners.demand_command(job, command.by)
 

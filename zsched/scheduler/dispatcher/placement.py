@@ -17,7 +17,7 @@ from typing import Final
 
 from zsched.model.demand import Demand, why_unfit
 from zsched.model.limits import CLAIM_BYTES_MAX, CLAIM_INPUT_RUNS_MAX, CLAIM_LARGE_RUNS_MAX, CLAIM_RUNS_MAX
-from zsched.model.types import Now
+from zsched.model.types import Now, Worker
 from zsched.scheduler.dispatcher.session import Session
 from zsched.store.contract import Claim, Claimed, Ready, Store
 
@@ -126,6 +126,11 @@ def _with_queue_age(following: Ready, ready: Sequence[Ready]) -> Ready:
     return following
 
 
+def _kinds(sessions: Iterable[Session]) -> list[Worker]:
+    """One worker of each kind: workers of a kind take the same demands."""
+    return list({(session.worker.queues, session.worker.can): session.worker for session in sessions}.values())
+
+
 class _Placing:
     """The placement of one turn. It ends when what was claimed reaches CLAIM_BYTES_MAX."""
 
@@ -138,7 +143,7 @@ class _Placing:
         # The ready demands, best first. Only our own claims change what is ready meanwhile.
         self._ready: list[Ready] | None = None
         # How many of them are of the same fair queue and owner.
-        self._kinds = Counter[tuple[str, str]]()
+        self._demands = Counter[tuple[str, str]]()
 
     @property
     def is_full(self) -> bool:
@@ -163,10 +168,14 @@ class _Placing:
             self._ready.sort(key=_rank)
         # The demands before this place were passed: no open worker takes them.
         place = 0
+        # One worker of each kind among the open ones, known once a demand was passed: there may be thousands of demands
+        # that no worker takes, and thousands of workers.
+        kinds: list[Worker] | None = None
         while open_:
             if self._ready is None:
                 self._ready = store.ready(self._now.wall_ms)
-                self._kinds.update((each.demand.queue, each.demand.owner) for each in self._ready if each.demand.owner)
+                owned = (each.demand for each in self._ready if each.demand.owner)
+                self._demands.update((demand.queue, demand.owner) for demand in owned)
             ready = self._ready
             if not ready:
                 return False
@@ -174,6 +183,9 @@ class _Placing:
                 return True
             best = ready[place]
             if not (best.demand.plain or room is free_slots):
+                place += 1
+                continue
+            if kinds is not None and all(why_unfit(best.demand, worker) for worker in kinds):
                 place += 1
                 continue
             taken = self._spread(ready[place:], open_, room)
@@ -184,6 +196,7 @@ class _Placing:
                 open_ = [session for session in open_ if room(store, session) > 0]
             else:
                 place += 1
+                kinds = kinds or _kinds(open_)
         return True
 
     def _advance(self, ready: list[Ready], place: int, taken: int) -> None:
@@ -194,7 +207,7 @@ class _Placing:
             if best.demand.owner and following.priority < best.priority:
                 following = _with_queue_age(following, ready)
             insort(ready, following, place, key=_rank)
-        if self._kinds[best.demand.queue, best.demand.owner] > 1:
+        if self._demands[best.demand.queue, best.demand.owner] > 1:
             # All demands of the owner have a larger share now.
             ready[:] = [_with_share(other, best.demand, best.rank[2] + taken) for other in ready]
             ready[place:] = sorted(ready[place:], key=_rank)

@@ -105,14 +105,15 @@ def with_own_keys(by: Caller, specs: Sequence[JobSpec]) -> Sequence[JobSpec]:
 
 def demand_free_keys(store: Store, specs: Sequence[JobSpec]) -> None:
     """Raise UniqueError if a job with the unique key of one of these has not ended, or two of these have the same."""
+    keys = [spec.unique for spec in specs if spec.unique is not None]
+    if not keys:
+        return
     named: set[str] = set()
-    for spec in specs:
-        if spec.unique is None:
-            continue
-        holder = store.unique_holder(spec.unique)
-        if holder is not None or spec.unique in named:
-            raise UniqueError(shown_key(spec.unique), holder)
-        named.add(spec.unique)
+    held = store.unique_holders(set(keys))
+    for key in keys:
+        if key in held or key in named:
+            raise UniqueError(shown_key(key), held.get(key))
+        named.add(key)
 
 
 def demand_few_kinds(store: Store, new: int) -> None:

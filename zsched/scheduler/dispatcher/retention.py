@@ -70,13 +70,14 @@ class Retention:
         self._events_due_ms = now.mono_ms
         self._round: Iterator[None] | None = None
         self._now = now
-        # Whether a caller had jobs removed, whose events are still there.
-        self._asked = False
+        # Whether a caller has had jobs removed since the round began, and whether its events were still to be removed
+        # then.
+        self._asked = self._deep = False
 
     @property
     def due_ms(self) -> int | None:
         """When the next step is due, by the steady clock; None: never."""
-        return self._due_ms if self._limits or self._asked else None
+        return self._due_ms if self._limits or self._asked or self._round is not None else None
 
     def on_purge(self, command: Purge, now: Now) -> Step:
         """Remove some jobs for a caller."""
@@ -85,9 +86,12 @@ class Retention:
         return retention.purge_jobs(command.old, command.after, BULK_JOBS_MAX, command.actor, now.wall_ms)
 
     def on_removed(self, now: Now) -> None:
-        """Jobs were removed for a caller. Their events are removed by a round that begins soon."""
-        self._asked, self._round = True, None
-        self._due_ms = now.mono_ms + PURGE_PAUSE_MS
+        """Jobs were removed for a caller. Their events are removed by a round that begins soon: after the present one,
+        or no round would ever come to its end.
+        """
+        if self._round is None and not self._asked:
+            self._due_ms = now.mono_ms + PURGE_PAUSE_MS
+        self._asked = True
 
     def on_tick(self, now: Now) -> None:
         """Do the next step if it is due. What it removes ended long ago, so this turn has not changed it."""
@@ -95,23 +99,24 @@ class Retention:
             return
         self._now = now
         if self._round is None:
-            self._round = self._steps()
+            self._round, self._deep, self._asked = self._steps(), self._asked, False
         # Set first: a step that fails must not make the next turn fail as well.
         self._due_ms = now.mono_ms + PURGE_PAUSE_MS
         try:
             next(self._round)
         except StopIteration:
-            self._round, self._asked = None, False
-            self._due_ms = now.mono_ms + PURGE_INTERVAL_MS
+            self._round, self._deep = None, False
+            self._due_ms = now.mono_ms + (PURGE_PAUSE_MS if self._asked else PURGE_INTERVAL_MS)
 
     def on_rollback(self) -> None:
         """The step was undone: a new round finds again what it has passed."""
         self._round = None
+        self._asked |= self._deep
 
     def _steps(self) -> Iterator[None]:
         """A round: each step is one `next`."""
         yield from self._remove_jobs()
-        if self._asked or self._now.mono_ms >= self._events_due_ms:
+        if self._deep or self._now.mono_ms >= self._events_due_ms:
             yield from self._remove_fires()
             yield from self._remove_events()
             yield from self._remove_tokens()
@@ -153,7 +158,7 @@ class Retention:
         after: int | None = 0
         while after is not None:
             now_ms = self._now.wall_ms
-            before_ms = now_ms - (0 if self._asked else min(ages))
+            before_ms = now_ms - (0 if self._deep else min(ages))
             purged_ms = now_ms - max(ages) if ages else None
-            after = self._store.retention.purge_events(before_ms, purged_ms, after, PURGE_EVENTS_MAX).reached
+            after = self._store.retention.purge_events(before_ms, purged_ms, after, PURGE_EVENTS_MAX, now_ms).reached
             yield

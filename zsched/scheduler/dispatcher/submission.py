@@ -6,9 +6,10 @@ import logging
 
 from zsched.model import schedule
 from zsched.model.limits import IDEMPOTENCY_MS
+from zsched.model.spec import never_starts
 from zsched.model.types import Now
 from zsched.scheduler.dispatcher import owners, queues
-from zsched.scheduler.dispatcher.commands import FullError, Made, ReusedError, Submit, TooManyError
+from zsched.scheduler.dispatcher.commands import ConflictError, FullError, Made, ReusedError, Submit, TooManyError
 from zsched.store.contract import Store, Submitted
 
 log = logging.getLogger(__name__)
@@ -16,7 +17,7 @@ log = logging.getLogger(__name__)
 
 def on_submit(store: Store, command: Submit, pending_max: int, now: Now) -> Made | Submitted:
     """Store the jobs. Raises FullError and TooManyError at pending_max, ReusedError for the key of another request,
-    UniqueError, TooManyDemandsError, and what `owners.admit` raises.
+    ConflictError for a deadline before the start, UniqueError, TooManyDemandsError, and what `owners.admit` raises.
     """
     token = owners.find_token(store, command.by)
     once = command.once
@@ -32,6 +33,9 @@ def on_submit(store: Store, command: Submit, pending_max: int, now: Now) -> Made
         raise FullError
     specs = command.specs if token is None else owners.admit(store, token, command.specs)
     specs = queues.with_own_keys(command.by, [spec.submitted_at(now.wall_ms) for spec in specs])
+    if any(map(never_starts, specs)):
+        # A date and a duration can be compared only now.
+        raise ConflictError("deadline", "A job could never start: set a deadline later than its run_at or delay")
     queues.demand_free_keys(store, specs)
     queues.demand_few_kinds(store, store.count_new_demands(specs, command.by.owner))
     fires = [None if spec.schedule is None else schedule.next_fire_ms(spec.schedule, now.wall_ms) for spec in specs]

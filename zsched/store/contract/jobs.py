@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -47,12 +47,15 @@ class Jobs(Protocol):
     def count_new_demands(self, specs: Sequence[JobSpec], owner: str) -> int:
         """Number of the different demands of an owner's jobs that are counted and not live: see `live_demands`."""
 
+    def adds_demand(self, job: Job) -> bool:
+        """Whether a new run of a stored job adds to `live_demands`. Its queue may differ from the stored one."""
+
     @property
     def live_demands(self) -> int:
         """Number of demands that name a queue, an owner or limits, and have pending or running runs."""
 
-    def unique_holder(self, key: str) -> JobId | None:
-        """The job with a unique key that has not ended; None: the key is free. As this transaction sees it."""
+    def unique_holders(self, keys: Collection[str]) -> dict[str, JobId]:
+        """For those of some unique keys that are not free, the job that has not ended. As this transaction sees it."""
 
     def pending_tasks(self) -> int:
         """Number of pending tasks, from a counter."""

@@ -36,7 +36,9 @@ class Old:
 
 
 class Retention(Protocol):
-    """Small steps, so that no turn takes long. Each looks at some rows after an id."""
+    """Small steps, so that no turn takes long. Each looks at some rows after an id. A row with a time after now was
+    written by a clock that was set back since: it ends no round.
+    """
 
     @property
     def default(self) -> bool:
@@ -63,9 +65,9 @@ class Retention(Protocol):
         Looks at `count` fires at most, and at the jobs from `after` on: the job, and its last run looked at.
         """
 
-    def purge_events(self, before_ms: int, purged_ms: int | None, after: int, count: int) -> Step:
-        """Remove events about jobs and runs that are removed, and those of removals before `purged_ms`. Looks at
-        `count` events with a number above `after`, up to the first one at `before_ms` or later.
+    def purge_events(self, before_ms: int, purged_ms: int | None, after: int, count: int, now_ms: int) -> Step:
+        """Remove events about jobs and runs that are removed, and those of removals and of skipped fires before
+        `purged_ms`. Looks at `count` events with a number above `after`, up to the first one at `before_ms` or later.
         """
 
     def purge_tokens(self, valid_ms: int, count: int, now_ms: int) -> int:

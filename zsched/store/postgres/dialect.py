@@ -93,13 +93,14 @@ def each(statement: str) -> Statement:
 
 @lru_cache(maxsize=256)
 def listed(statement: str) -> Statement:
-    """A statement with a list `(VALUES (?, ...))` of many rows: of ids, or of results.
+    """A statement with a list `(VALUES (?, ...))` of many rows: of values of a column, or of results.
 
     The other parameters keep their order, after the arrays.
     """
-    text, found = _IN_LIST.subn(r"\1 = ANY ($1::bigint[])", statement)
-    types: tuple[str, ...] = ("bigint",)
-    if not found:
+    if (column := _IN_LIST.search(statement)) is not None:
+        types: tuple[str, ...] = (type_of(column[1]),)
+        text = _IN_LIST.sub(rf"\1 = ANY ($1::{types[0]}[])", statement)
+    else:
         types = tuple(map(type_of, RESULT_COLUMNS))
         names = ", ".join(f"column{number}" for number in range(1, len(types) + 1))
         text = _RESULTS.sub(f"{_unnest(types)} AS ended ({names})", statement)

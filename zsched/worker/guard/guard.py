@@ -84,7 +84,7 @@ class _Guard:
         self._spool = spool
         self._notify = notify
         # Before the limit of descriptors is raised, which jobs do not get, and before /proc is closed.
-        self._notes = Notes(state.folder, shared=bool(config.users))
+        self._notes = Notes(state.folder)
         self._host = System(config.id, state.spool_id, users, self._notes)
 
     def run(self) -> int:

@@ -13,6 +13,8 @@ import signal
 from collections.abc import Collection, Iterable, KeysView
 from typing import Final
 
+from msgspec import structs
+
 from zsched.protocol import RunResult
 from zsched.worker.guard import outcome
 from zsched.worker.guard.effects import Effects, Orphan
@@ -81,6 +83,9 @@ class Runs:
         """The main process of a run exists. `started_ms`: the wall clock before its start."""
         order = run.order
         assert order is not None
+        if order.stdin is not None:
+            # The job has it: kept for the time of each run, inputs would take 1 MiB a slot.
+            order = run.order = structs.replace(order, stdin=None)
         outputs = CapturedOutput(order), CapturedOutput(order)
         process = run.process = Process(order, next(self._starts), pid, mark, started_ms, outputs)
         run.move(Event.SPAWNED)

@@ -71,7 +71,7 @@ class System:
         if spawned.report is not None:
             report = self.read(spawned.report) or b""
             os.close(spawned.report)
-        return report.strip(), self._spawner.take_message(spawned.message)
+        return report.removesuffix(b"\n"), self._spawner.take_message(spawned.message)
 
     def watch(self, fd: int) -> None:
         self._epoll.register(fd, select.EPOLLIN)

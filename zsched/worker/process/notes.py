@@ -6,6 +6,7 @@ are made before the start, in a folder where they can make none, so that no user
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import shutil
@@ -23,39 +24,32 @@ log = logging.getLogger(__name__)
 
 
 class Notes:
-    """The message files of one guard. `shared`: also of jobs of other users, who can't reach the state directory."""
+    """The message files of one guard. Jobs of other users can't reach the state directory: theirs are elsewhere."""
 
-    def __init__(self, state_dir: Path, *, shared: bool) -> None:
-        self._folder: Path | None = state_dir / "messages"
-        self._shared: Path | None = None
-        try:
-            # What an earlier guard has left.
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder.mkdir(mode=0o700, exist_ok=True)
-        except OSError as error:
-            self._folder = None
-            log.warning("jobs get no %s: %s", VARIABLE, error.strerror)
-        if shared:
-            with suppress(OSError):
-                self._shared = Path(tempfile.mkdtemp(prefix="zsched-messages-"))
-                self._shared.chmod(0o711)
+    def __init__(self, state_dir: Path) -> None:
+        self._folder = state_dir / "messages"
+        # What an earlier guard has left.
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._shared = _Shared(state_dir / "messages.shared")
+        # The last file could not be made, which is logged already.
+        self._failed = False
 
     def path(self, mark: str, ids: tuple[int, int] | None) -> str:
         """The path of a run's file; empty if it can have none. `ids`: user and group of a job of another user."""
-        if ids is None:
-            return "" if self._folder is None else f"{self._folder}/{mark}"
-        if self._shared is None:
-            return ""
-        path = f"{self._shared}/{mark}"
         try:
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        except OSError:
+            if ids is None:
+                # A job may have removed the folder.
+                with suppress(FileExistsError):
+                    self._folder.mkdir(mode=0o700)
+                path = f"{self._folder}/{mark}"
+            else:
+                path = self._shared.create(mark, ids)
+        except OSError as error:
+            if not self._failed:
+                log.warning("jobs get no %s: %s", VARIABLE, error.strerror)
+            self._failed = True
             return ""
-        try:
-            os.fchmod(fd, 0o600)
-            os.fchown(fd, *ids)
-        finally:
-            os.close(fd)
+        self._failed = False
         return path
 
     def take(self, path: str) -> bytes:
@@ -65,7 +59,7 @@ class Notes:
         try:
             # A pipe without a writer must not block us.
             fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return b""
         except OSError:
             # A link or a socket, or too many open files.
@@ -88,5 +82,56 @@ class Notes:
 
     def close(self) -> None:
         """Remove the files of other users."""
-        if self._shared is not None:
-            shutil.rmtree(self._shared, ignore_errors=True)
+        self._shared.remove()
+
+
+class _Shared:
+    """The folder for the files of other users, made for the first of them. A link in the state directory names it, so
+    that the next guard removes what a killed one has left.
+    """
+
+    def __init__(self, link: Path) -> None:
+        self._link = link
+        self._path = ""
+        self._fd: int | None = None
+        self.remove()
+
+    def create(self, mark: str, ids: tuple[int, int]) -> str:
+        """Make an empty file for a user and group. Returns its path. Raises OSError."""
+        try:
+            fd = self._open(mark)
+        except FileNotFoundError:
+            # The first one; or another program has tidied the folder away.
+            self._make()
+            fd = self._open(mark)
+        try:
+            os.fchmod(fd, 0o600)
+            os.fchown(fd, *ids)
+        finally:
+            os.close(fd)
+        return f"{self._path}/{mark}"
+
+    def _open(self, mark: str) -> int:
+        if self._fd is None:
+            raise FileNotFoundError
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        return os.open(mark, flags, 0o600, dir_fd=self._fd)
+
+    def _make(self) -> None:
+        self.remove()
+        self._path = f"{tempfile.gettempdir()}/zsched-messages-{os.urandom(8).hex()}"
+        self._link.symlink_to(self._path)
+        os.mkdir(self._path, 0o700)
+        self._fd = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        os.fchmod(self._fd, 0o711)
+        # systemd-tmpfiles leaves a locked folder alone, however old its files are.
+        fcntl.flock(self._fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+    def remove(self) -> None:
+        """Remove the folder, also that of an earlier guard."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+        with suppress(OSError):
+            shutil.rmtree(self._link.readlink(), ignore_errors=True)
+            self._link.unlink()

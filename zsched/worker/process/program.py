@@ -1,33 +1,44 @@
 """The words that execute a job: its command by the shell, or its arguments, in its folder. Pure.
 
 A folder is entered by a shell in front of the job, as the job's user: only that user's rights count, and a folder on a
-dead network disk blocks this one process. What the shell finds it writes to descriptor 3, which the job does not get.
+dead network disk blocks this one process. Where it can't enter the folder, it writes a line to descriptor 3, which the
+job does not get: `missing`, `denied` or `file`. For a hint, a second line names the folder where the job runs instead.
 """
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Final
 
 from zsched.protocol import RunOrder
 
 # The descriptor to which the shell in front of a job reports.
 REPORT_FD: Final = 3
-# A folder that could not be entered: it does not exist, or the user may not enter it. "": it was entered.
-Report = Literal["missing", "denied", ""]
 
 # `--`: a command that begins with a sign is not an option of the shell.
 _SHELL: Final = ("/bin/sh", "-c", "--")
 # In these texts a job's folder, command and arguments are parameters of the shell, never part of the text.
-_HOME: Final = 'cd -- "$HOME" 2>/dev/null || cd /'
+_HOME: Final = 'cd -- "${HOME:-/}" 2>/dev/null || cd /'
 _AT_HOME: Final = ("/bin/sh", "-c", f'{_HOME}; exec /bin/sh -c -- "$1"', "sh")
-# Folder, `must` or `may`, and whether the user's home folder is the other choice.
+# Folder, `must` or `may`, and whether the user's home folder is the other choice. Below a folder that the user may not
+# enter, nothing seems to exist. The subshell keeps our variable out of the job's environment.
 _PREPARE: Final = f"""
 if [ -n "$1" ] && cd -- "$1" 2>/dev/null; then
     export PWD
-else
-    if [ -z "$1" ]; then :; elif [ -d "$1" ]; then echo denied >&3; else echo missing >&3; fi
+elif [ -n "$1" ]; then
+    (
+        part=$1
+        until [ -e "$part" ]; do part=${{part%/*}}; part=${{part:-/}}; done
+        if [ -d "$part" ] && ! [ -x "$part" ]; then echo denied
+        elif [ "$part" != "$1" ]; then echo missing
+        elif [ -d "$part" ]; then echo denied
+        else echo file
+        fi
+    ) >&3
     if [ "$2" = must ]; then exit 1; fi
     if [ -n "$3" ]; then {_HOME}; fi
+    pwd >&3
+elif [ -n "$3" ]; then
+    {_HOME}
 fi
 shift 3
 exec "$@" 3>&-

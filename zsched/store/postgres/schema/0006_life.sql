@@ -5,7 +5,7 @@ ALTER TABLE runs ADD COLUMN returns BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE jobs ADD COLUMN held_ms       BIGINT;
 ALTER TABLE jobs ADD COLUMN hold_reason   TEXT COLLATE "C";
 ALTER TABLE jobs ADD COLUMN cancel_reason TEXT COLLATE "C";
-CREATE INDEX jobs_held ON jobs (job_id) WHERE held_ms IS NOT NULL;
+CREATE INDEX jobs_held ON jobs (job_id, owner_id) WHERE held_ms IS NOT NULL;
 
 ALTER TABLE runs ADD COLUMN avoids TEXT COLLATE "C";
 CREATE INDEX runs_avoiding ON runs (run_id) WHERE status = 'pending' AND blocked = 16;
@@ -18,5 +18,5 @@ CREATE TABLE usage (
     failed    BIGINT NOT NULL,
     cancelled BIGINT NOT NULL,
     run_ms    BIGINT NOT NULL,
-    PRIMARY KEY (kind, name, day)
+    PRIMARY KEY (kind, day, name)
 );

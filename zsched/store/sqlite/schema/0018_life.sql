@@ -7,13 +7,13 @@ ALTER TABLE runs ADD COLUMN returns INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE jobs ADD COLUMN held_ms       INTEGER;
 ALTER TABLE jobs ADD COLUMN hold_reason   TEXT;
 ALTER TABLE jobs ADD COLUMN cancel_reason TEXT;
-CREATE INDEX jobs_held ON jobs (job_id) WHERE held_ms IS NOT NULL;
+CREATE INDEX jobs_held ON jobs (job_id, owner_id) WHERE held_ms IS NOT NULL;
 
 -- The worker on which the run's task has failed. While `blocked` is 16 (Blocked.AVOIDS), the run waits for another one.
 ALTER TABLE runs ADD COLUMN avoids TEXT;
 CREATE INDEX runs_avoiding ON runs (run_id) WHERE status = 'pending' AND blocked = 16;
 
--- What ended runs have used, by day (days since 1970 UTC). `kind` says what `name` is: an owner.
+-- What ended runs have used, by day (days since 1970 UTC). `kind` says what `name` is: an owner or a queue.
 CREATE TABLE usage (
     kind      TEXT    NOT NULL,
     name      TEXT    NOT NULL,
@@ -22,5 +22,5 @@ CREATE TABLE usage (
     failed    INTEGER NOT NULL,
     cancelled INTEGER NOT NULL,
     run_ms    INTEGER NOT NULL,
-    PRIMARY KEY (kind, name, day)
+    PRIMARY KEY (kind, day, name)
 ) STRICT, WITHOUT ROWID;
