@@ -599,7 +599,7 @@ _MUTANTS: Final = (
     ),
     mutant(
         "each kind of an owner's jobs has a share",
-        never("placement._Placing._advance", "self._kinds[best.demand.queue, best.demand.owner] > 1"),
+        never("placement._Placing._advance", "self._demands[best.demand.queue, best.demand.owner] > 1"),
     ),
     mutant(
         "an owner's jobs of lower priorities follow its high ones",

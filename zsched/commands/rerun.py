@@ -35,6 +35,7 @@ _RERUN: Final = Act(
         "live": "{count} have not ended: {jobs}",
         "recurring": "{count} have a schedule: {jobs}",
         "too_many_pending": "as many jobs are pending as may be, so {count} do not run again: {jobs}",
+        "priority_max": "{count} have a higher priority than your token allows: {jobs}",
         "unique": "{count} have a unique key that another job has taken: {jobs}",
         "not_owner": "",
     },

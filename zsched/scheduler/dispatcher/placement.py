@@ -100,11 +100,6 @@ def fair_count(shares: Iterable[int], room: int) -> int:
     return level - least - (filled - room) // count
 
 
-def _each_kind(sessions: Iterable[Session]) -> list[Worker]:
-    """One worker of each kind: workers of a kind take the same demands."""
-    return list({(session.worker.queues, session.worker.can): session.worker for session in sessions}.values())
-
-
 def _shares(ready: Sequence[Ready]) -> Iterator[int]:
     """The share of each owner who competes with the first demand, which has a fair queue, in order."""
     seen: set[str] = set()
@@ -131,6 +126,11 @@ def _with_queue_age(following: Ready, ready: Sequence[Ready]) -> Ready:
     return following
 
 
+def _kinds(sessions: Iterable[Session]) -> list[Worker]:
+    """One worker of each kind: workers of a kind take the same demands."""
+    return list({(session.worker.queues, session.worker.can): session.worker for session in sessions}.values())
+
+
 class _Placing:
     """The placement of one turn. It ends when what was claimed reaches CLAIM_BYTES_MAX."""
 
@@ -143,7 +143,7 @@ class _Placing:
         # The ready demands, best first. Only our own claims change what is ready meanwhile.
         self._ready: list[Ready] | None = None
         # How many of them are of the same fair queue and owner.
-        self._kinds = Counter[tuple[str, str]]()
+        self._demands = Counter[tuple[str, str]]()
 
     @property
     def is_full(self) -> bool:
@@ -174,7 +174,8 @@ class _Placing:
         while open_:
             if self._ready is None:
                 self._ready = store.ready(self._now.wall_ms)
-                self._kinds.update((each.demand.queue, each.demand.owner) for each in self._ready if each.demand.owner)
+                owned = (each.demand for each in self._ready if each.demand.owner)
+                self._demands.update((demand.queue, demand.owner) for demand in owned)
             ready = self._ready
             if not ready:
                 return False
@@ -195,7 +196,7 @@ class _Placing:
                 open_ = [session for session in open_ if room(store, session) > 0]
             else:
                 place += 1
-                kinds = kinds or _each_kind(open_)
+                kinds = kinds or _kinds(open_)
         return True
 
     def _advance(self, ready: list[Ready], place: int, taken: int) -> None:
@@ -206,7 +207,7 @@ class _Placing:
             if best.demand.owner and following.priority < best.priority:
                 following = _with_queue_age(following, ready)
             insort(ready, following, place, key=_rank)
-        if self._kinds[best.demand.queue, best.demand.owner] > 1:
+        if self._demands[best.demand.queue, best.demand.owner] > 1:
             # All demands of the owner have a larger share now.
             ready[:] = [_with_share(other, best.demand, best.rank[2] + taken) for other in ready]
             ready[place:] = sorted(ready[place:], key=_rank)
