@@ -502,7 +502,7 @@ class Judge:
         self._check_held()
         self._check_usage()
         self._check_tasks(changed)
-        self.removals.check(before, found, changed)
+        self.removals.check(before, found, changed, self._timeline.now_ms)
         self._check_counters({row.job for row in changed})
         self._check_loads(before, changed)
         self._check_workers()

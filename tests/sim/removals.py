@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tests.sim.scheduler import Scheduler
 from tests.sim.violation import Violation
+from zsched.model.types import Now
 from zsched.scheduler.dispatcher.retention import KEEP_ALL, Keep
 
 if TYPE_CHECKING:
@@ -41,27 +42,27 @@ class Removals:
         # The runs and the jobs that are removed. The second is shared with the client.
         self.runs: set[int] = set()
         self.jobs: set[int] = set()
-        # When each run ended, by the scheduler's clock; and the highest number of a run.
-        self._ended_ms: dict[int, int] = {}
+        # When each run ended, by the simulation's time and the scheduler's wall clock; and the highest number of a run.
+        self._ended: dict[int, Now] = {}
         self._highest = 0
 
     def picture(self) -> tuple[Any, ...]:
-        return set(self.runs), set(self.jobs), dict(self._ended_ms)
+        return set(self.runs), set(self.jobs), dict(self._ended)
 
     def on_restored(self, picture: tuple[Any, ...]) -> None:
-        runs, jobs, ended_ms = picture
-        self.runs, self._ended_ms = set(runs), dict(ended_ms)
+        runs, jobs, ended = picture
+        self.runs, self._ended = set(runs), dict(ended)
         self.jobs.clear()
         self.jobs.update(jobs)
 
-    def check(self, before: Mapping[int, Row], found: Collection[int], changed: Iterable[Row]) -> None:
+    def check(self, before: Mapping[int, Row], found: Collection[int], changed: Iterable[Row], now_ms: int) -> None:
         """After a turn. `before`: all runs that were ever seen; `found`: those that the store has."""
-        wall_ms = self._scheduler.clock.now().wall_ms
+        now = Now(now_ms, self._scheduler.clock.now().wall_ms)
         for row in changed:
             if row.run not in before and row.run <= self._highest:
                 raise Violation(f"run {row.run} has a number that was given out before")
             if row.final:
-                self._ended_ms.setdefault(row.run, wall_ms)
+                self._ended.setdefault(row.run, now)
         self._highest = max(self._highest, max(found, default=0))
         gone = [before[run] for run in before.keys() - self.runs if run not in found]
         if not gone:
@@ -74,10 +75,10 @@ class Removals:
         for job, rows in of_jobs.items():
             if job not in present:
                 self.jobs.add(job)
-            self._check_job(job, rows, [row for row in before.values() if row.job == job], wall_ms)
+            self._check_job(job, rows, [row for row in before.values() if row.job == job], now)
         self.check_totals({**before, **{row.run: row for row in changed}}.values())
 
-    def _check_job(self, job: int, gone: list[Row], rows: list[Row], wall_ms: int) -> None:
+    def _check_job(self, job: int, gone: list[Row], rows: list[Row], now: Now) -> None:
         """A job is removed as a whole, when it has ended and is old; of a recurring one, old fires are."""
         keep = self._scheduler.habits.keep
         for row in gone:
@@ -93,7 +94,10 @@ class Removals:
             raise Violation(f"job {job} is removed in part: {len(gone)} of {len(rows)} runs")
         for row in gone if self._recurs(job) else [last]:
             limit_ms = keep.success_ms if row.status == "success" else keep.others_ms
-            age_ms = wall_ms - self._ended_ms[row.run]
+            ended = self._ended[row.run]
+            # By the wall clock, as the store has it. If that was set back, an act on the ended job may have changed its
+            # time to one that is earlier: then it is old when the limit has passed since.
+            age_ms = max(now.wall_ms - ended.wall_ms, now.mono_ms - ended.mono_ms)
             if limit_ms is None or age_ms < limit_ms:
                 raise Violation(f"run {row.run} of job {job} is removed {age_ms} ms after its end: {row.status}")
 
