@@ -6,6 +6,7 @@ edits.py checks changes of a job by the same rules.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from operator import attrgetter
 from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta, Struct
@@ -258,7 +259,16 @@ def check_timeout(given: Duration | None) -> int | None:
     return timeout_ms
 
 
+_NAMED: Final = attrgetter(
+    "timeout", "kill_grace", "signal", "retries", "backoff", "retry_on", "on_lost", "on_disconnect", "crash_limit"
+)
+_NOTHING_NAMED: Final = _NAMED(JobBody())
+_USUAL_POLICY: Final = Policy()
+
+
 def _policy(body: JobBody) -> Policy:
+    if _NAMED(body) == _NOTHING_NAMED:
+        return _USUAL_POLICY
     timeout_ms = check_timeout(body.timeout)
     grace_ms = GRACE_MS_DEFAULT
     if body.kill_grace is not None:
