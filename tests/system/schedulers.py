@@ -76,6 +76,13 @@ class SharingScheduler(Logged):
         assert self._process is not None
         self._process.send_signal(number)
 
+    def stop(self) -> None:
+        """SIGSTOP, and wait until no thread of it runs any more: a request that comes now waits for the SIGCONT."""
+        assert self._process is not None
+        self.send(signal.SIGSTOP)
+        threads = Path(f"/proc/{self._process.pid}/task")
+        self.until(lambda: all(_state(thread / "stat") == "T" for thread in threads.iterdir()))
+
     def exit_code(self) -> int:
         """Waits for the end."""
         assert self._process is not None
@@ -119,6 +126,14 @@ class SharingScheduler(Logged):
             )
             time.sleep(0.02)
         return time.monotonic() - begin
+
+
+def _state(stat: Path) -> str:
+    """The state of a thread, by its file in /proc; empty when it has ended."""
+    try:
+        return stat.read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
 
 
 class Team:

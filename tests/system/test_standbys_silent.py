@@ -105,7 +105,7 @@ def test_scheduler_cut_off_from_the_database_is_replaced(database: str, tmp_path
 def stop(scheduler: SharingScheduler, database: str, *, inside: bool) -> None:
     """SIGSTOP. `inside`: when it has begun a transaction, and read the epoch."""
     if not inside:
-        scheduler.send(signal.SIGSTOP)
+        scheduler.stop()
         return
     with psycopg.connect(database) as holder:
         holder.execute("SELECT * FROM turn FOR UPDATE")
