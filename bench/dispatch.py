@@ -138,6 +138,7 @@ def introduction(number: int, slots: int) -> protocol.Register:
         lock=(1, number + 1),
         slots=slots,
         heartbeat_ms=10_000,
+        can=("entry",),
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from zsched.model.types import JobFields, Policy
-from zsched.store import sql
+from zsched.store import array_sql, sql
 from zsched.store.mapping import stored_columns
 
 # --- which jobs a call on many of them reads ---
@@ -27,7 +27,8 @@ ENDED_TARGETS_OF: Final = f"""
     ORDER BY job_id LIMIT ?"""
 # A job that has ended, as removal.ENDED_JOBS.
 REMOVABLE: Final = """
-    SELECT job_id, created_ms, updated_ms, success, failed, cancelled, tags, schedule IS NOT NULL, unique_key
+    SELECT job_id, created_ms, updated_ms, success, failed, cancelled, tags, schedule IS NOT NULL, unique_key,
+        task_array IS NOT NULL
     FROM jobs WHERE job_id = ? AND schedule IS NULL AND pending + running + unmade = 0"""
 
 # --- hold, release and rerun ---
@@ -70,6 +71,7 @@ def edit(columns: Sequence[str]) -> str:
     return f"UPDATE jobs SET {sets} WHERE job_id = ?"
 
 
-def edit_runs(column: str) -> str:
+def edit_runs(column: str, *, of_array: bool) -> str:
     """The UPDATE of a job's pending runs that follows a change of a column of the job."""
-    return f"UPDATE runs SET {RUN_COLUMNS[column]} = ? WHERE job_id = ? AND status = 'pending'"
+    where = f"{array_sql.LIVE_ALL} AND status = 'pending'" if of_array else "job_id = ? AND status = 'pending'"
+    return f"UPDATE runs SET {RUN_COLUMNS[column]} = ? WHERE {where}"

@@ -10,9 +10,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 from zsched.model.demand import Demand
-from zsched.model.types import DemandId, RunId
+from zsched.model.types import DemandId, RunId, Worker, WorkerId
 from zsched.store import sql
 from zsched.store.ahead import Ahead
+from zsched.store.arrays import Arrays
 from zsched.store.contract import Changes, StoreConstraint, StoreError
 from zsched.store.engine import Engine
 from zsched.store.ledger import Ledger, Mark
@@ -32,10 +33,11 @@ class Core:
         self._loads = Loads(engine)
         self._ledger = Ledger()
         self._numbers = Numbers(engine)
+        self._arrays = Arrays(engine, self._ledger)
         self._tallies = Tallies(engine, self._ledger, self._numbers.demand)
         self.queues = QueuesWriter(engine, self._ledger)
         self.reads = EngineReader(engine)
-        self.job, self.run, self.worker = self.reads.job, self.reads.run, self.reads.worker
+        self.job, self.run = self.reads.job, self.reads.run
         self._ahead = Ahead()
         self._rows_before = 0
         self._held_read = 0
@@ -60,6 +62,7 @@ class Core:
     def rollback(self) -> None:
         self._ledger.cut()
         self._forget()
+        self._arrays.clear()
         self._engine.rollback()
 
     @contextmanager
@@ -86,6 +89,7 @@ class Core:
         self._ledger.cut(mark)
         if forget:
             self._forget()
+            self._arrays.undo()
         self._engine.undo()
 
     def _forget(self) -> None:
@@ -95,6 +99,7 @@ class Core:
         self._tallies.clear()
         self.queues.clear()
         self._numbers.clear()
+        self._arrays.blocks.clear()
 
     def look_ahead(self, runs: Iterable[RunId]) -> None:
         if self._engine.distant:
@@ -127,6 +132,9 @@ class Core:
     def close(self) -> None:
         """Close the connection; uncommitted changes are lost."""
         self._engine.close()
+
+    def worker(self, worker_id: WorkerId) -> Worker | None:
+        return self.reads.worker(worker_id)
 
     # --- demands ---
 

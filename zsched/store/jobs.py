@@ -11,17 +11,19 @@ from zsched.model.events import EventKind
 from zsched.model.lifecycle import TERMINAL, Cause
 from zsched.model.names import DEFAULT_QUEUE
 from zsched.model.types import DemandId, Job, JobId, JobSpec, OnLost, RunId, RunStatus, WorkerId
-from zsched.store import acts, rows, sql, transitions
+from zsched.store import acts, array_sql, rows, sql, transitions
 from zsched.store.contract import Cancelled, Target
 from zsched.store.engine import Row
 from zsched.store.ledger import Note
-from zsched.store.lives import PENDING, RUNNING, Change, Lives
+from zsched.store.lives import PENDING, RUNNING, Change
+from zsched.store.reruns import RerunsWriter
+from zsched.store.tasks import ALL
 
 # What a job asks for: as Demand, without its owner. A tuple, because it is made for each job, and a demand for few.
 Asked = tuple[tuple[str, ...], bool, str, tuple[tuple[str, int], ...]]
 
 
-class JobsWriter(Lives):
+class JobsWriter(RerunsWriter):
     """The role contract.Jobs."""
 
     def submit(
@@ -46,7 +48,7 @@ class JobsWriter(Lives):
             (
                 *rows.row_of_job_fields(spec), *rows.row_of_policy(spec.policy),
                 demand_id, next_fire_ms, now_ms, now_ms, owner_id, int(metered),
-                spec.stdin_bytes,
+                spec.stdin_bytes, spec.each.count if spec.each is not None else None,
             )
             for spec, demand_id, next_fire_ms in zip(specs, demands, next_fires, strict=True)
         ]  # fmt: skip
@@ -59,7 +61,9 @@ class JobsWriter(Lives):
         for job_id, spec, demand_id in zip(job_ids, specs, demands, strict=True):
             if spec.schedule is not None:
                 self._ledger.note(Note(at_ms=now_ms, actor=actor, became=EventKind.SCHEDULED, job_id=job_id))
-            if spec.schedule is None or spec.run_now:
+            if spec.array is not None:
+                self._add_tasks(job_id, spec, actor, now_ms)
+            elif spec.schedule is None or spec.run_now:
                 if spec.schedule is not None:
                     fires.append(len(at_once))
                 run: Row = (job_id, demand_id, spec.priority, now_ms)
@@ -119,7 +123,11 @@ class JobsWriter(Lives):
 
     def unique_holders(self, keys: Collection[str]) -> dict[str, JobId]:
         held = self._engine.execute_list(sql.FIND_UNIQUE, [(key,) for key in keys])
-        return {key: JobId(job_id) for key, job_id in held}
+        return {
+            key: JobId(job_id)
+            for key, job_id, lives in held
+            if (self.last_fire_lives(job_id) if job_id in self._arrays else lives)
+        }
 
     def pending_tasks(self) -> int:
         if self._ahead.pending is None:
@@ -127,6 +135,8 @@ class JobsWriter(Lives):
         return self._ahead.pending + self._ledger.pending
 
     def cancel(self, job_id: JobId, actor: str, now_ms: int, reason: str = "") -> Cancelled:
+        if job_id in self._arrays:
+            return self.cancel_tasks(job_id, actor, now_ms, reason)
         change = Change(at_ms=now_ms, actor=actor, detail=reason)
         values = (actor, now_ms, now_ms, job_id)
         pending = self._move((PENDING, Cause.CANCEL), transitions.CANCEL_PENDING, values, change)
@@ -150,20 +160,29 @@ class JobsWriter(Lives):
         self._ahead.waiting = None
         values = [(now_ms, reason or None, now_ms, job_id) for job_id in job_ids]
         held = [JobId(job_id) for (job_id,) in self._engine.executemany(acts.HOLD_JOB, values)]
-        self._engine.executemany(acts.HOLD_RUNS, [(job_id,) for job_id in held])
+        self._engine.executemany(acts.HOLD_RUNS, [(job_id,) for job_id in held if job_id not in self._arrays])
+        for job_id in held:
+            if job_id in self._arrays:
+                self._close_tasks(job_id)
         for job_id in sorted(held):
             note = Note(at_ms=now_ms, actor=actor, job_id=job_id, became=EventKind.HELD, detail=reason)
             self._ledger.note(note)
         return bool(held)
 
     def release(self, job_id: JobId, actor: str, reason: str, now_ms: int) -> bool:
-        released = self._execute(acts.RELEASE_JOB, (now_ms, job_id))
-        if released:
+        released = bool(self._execute(acts.RELEASE_JOB, (now_ms, job_id)))
+        if not released and job_id in self._arrays:
+            # Tasks may be held by their indexes.
+            return self.release_tasks(job_id, ALL, actor, reason, now_ms) > 0
+        if released and job_id in self._arrays:
+            self._open_tasks(job_id)
+        elif released:
             self._ahead.waiting = None
             self._execute(acts.RELEASE_RUNS, (job_id,))
+        if released:
             note = Note(at_ms=now_ms, actor=actor, job_id=job_id, became=EventKind.RELEASED, detail=reason)
             self._ledger.note(note)
-        return bool(released)
+        return released
 
     def rerun(self, job_id: JobId, actor: str, reason: str, now_ms: int) -> RunId | None:
         last = self._execute(acts.LAST_RUN, (job_id,))
@@ -192,7 +211,7 @@ class JobsWriter(Lives):
         values = (*changed.values(), job.next_fire_ms, now_ms, job.job_id)
         self._execute(acts.edit(tuple(changed)), values)
         for column in changed.keys() & acts.RUN_COLUMNS.keys():
-            self._execute(acts.edit_runs(column), (changed[column], job.job_id))
+            self._execute(acts.edit_runs(column, of_array=job.array is not None), (changed[column], job.job_id))
         if "tags" in changed:
             for tag in before.tags:
                 self._engine.send(sql.DELETE_TAG, (tag, job.job_id), rows=1)
@@ -205,12 +224,23 @@ class JobsWriter(Lives):
     def _change_queue(self, job: Job) -> None:
         """The queue is a part of the demand of the job and of its pending runs."""
         self._engine.send(acts.SET_DEMAND, (self._demand_id(self._demand_of(job)), job.job_id), rows=1)
+        if job.array is not None:
+            self._change_queue_of_tasks(job)
+            return
         for run_id, before in self._execute(acts.PENDING_RUNS, (job.job_id,)):
             # That of a suspect is on probation.
             after = self._demand_id(self._in_queue_of(job, self._demand(DemandId(before))))
             self._engine.send(acts.SET_DEMAND_OF_RUN, (after, run_id), rows=1)
             self._tally([before], PENDING, RunStatus.CANCELLED)
             self._tally([after], None, PENDING)
+
+    def _change_queue_of_tasks(self, job: Job) -> None:
+        """The same for the runs of an array: all of a demand at once."""
+        for before, runs in self._execute(array_sql.PENDING_DEMANDS, (job.job_id,)):
+            after = self._demand_id(self._in_queue_of(job, self._demand(DemandId(before))))
+            self._execute(array_sql.SET_DEMAND, (after, job.job_id, before))
+            self._tally([before] * runs, PENDING, RunStatus.CANCELLED)
+            self._tally([after] * runs, None, PENDING)
 
     # --- jobs of an owner ---
 

@@ -70,9 +70,9 @@ class Retention:
         self._events_due_ms = now.mono_ms
         self._round: Iterator[None] | None = None
         self._now = now
-        # Whether a caller has had jobs removed since the round began, and whether its events were still to be removed
-        # then.
-        self._asked = self._deep = False
+        # Whether a caller has had jobs removed since the round began, whose events or runs are still there, and whether
+        # it removes those events.
+        self._asked, self._deep = store.retention.removing, False
 
     @property
     def due_ms(self) -> int | None:
@@ -115,6 +115,8 @@ class Retention:
 
     def _steps(self) -> Iterator[None]:
         """A round: each step is one `next`."""
+        while self._store.retention.remove_more("retention", self._now.wall_ms):
+            yield
         yield from self._remove_jobs()
         if self._deep or self._now.mono_ms >= self._events_due_ms:
             yield from self._remove_fires()
