@@ -16,7 +16,7 @@ INSERT INTO runs (run_id, job_id, attempt, demand_id, priority, status, created_
 INSERT INTO inputs (job_id, content) SELECT given.c1, given.c2 FROM unnest($1::bigint[], $2::text[]) AS given (c1, c2);
 
 -- ADD_JOB
-INSERT INTO jobs (job_id, argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, priority, queue, limits, unique_key, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, demand_id, next_fire_ms, created_ms, updated_ms, owner_id, metered, stdin_bytes) SELECT given.c1, given.c2, given.c3, given.c4, given.c5, given.c6, given.c7, given.c8, given.c9, given.c10, given.c11, given.c12, given.c13, given.c14, given.c15, given.c16, given.c17, given.c18, given.c19, given.c20, given.c21, given.c22, given.c23, given.c24, given.c25, given.c26, given.c27, given.c28, given.c29, given.c30, given.c31, given.c32, given.c33, given.c34, given.c35 FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::bigint[], $14::bigint[], $15::text[], $16::bigint[], $17::text[], $18::text[], $19::text[], $20::bigint[], $21::bigint[], $22::text[], $23::bigint[], $24::text[], $25::text[], $26::text[], $27::text[], $28::bigint[], $29::bigint[], $30::bigint[], $31::bigint[], $32::bigint[], $33::bigint[], $34::bigint[], $35::bigint[]) AS given (c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, c13, c14, c15, c16, c17, c18, c19, c20, c21, c22, c23, c24, c25, c26, c27, c28, c29, c30, c31, c32, c33, c34, c35);
+INSERT INTO jobs (job_id, argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, priority, queue, limits, unique_key, after_jobs, flow, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, demand_id, next_fire_ms, created_ms, updated_ms, owner_id, metered, stdin_bytes) SELECT given.c1, given.c2, given.c3, given.c4, given.c5, given.c6, given.c7, given.c8, given.c9, given.c10, given.c11, given.c12, given.c13, given.c14, given.c15, given.c16, given.c17, given.c18, given.c19, given.c20, given.c21, given.c22, given.c23, given.c24, given.c25, given.c26, given.c27, given.c28, given.c29, given.c30, given.c31, given.c32, given.c33, given.c34, given.c35, given.c36, given.c37 FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::bigint[], $14::bigint[], $15::text[], $16::bigint[], $17::text[], $18::text[], $19::text[], $20::text[], $21::bigint[], $22::bigint[], $23::bigint[], $24::text[], $25::bigint[], $26::text[], $27::text[], $28::text[], $29::text[], $30::bigint[], $31::bigint[], $32::bigint[], $33::bigint[], $34::bigint[], $35::bigint[], $36::bigint[], $37::bigint[]) AS given (c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, c13, c14, c15, c16, c17, c18, c19, c20, c21, c22, c23, c24, c25, c26, c27, c28, c29, c30, c31, c32, c33, c34, c35, c36, c37);
 
 -- ADD_OUTPUT
 INSERT INTO outputs (run_id, form, stdout_head, stdout_tail, stdout_total, stderr_head, stderr_tail, stderr_total)
@@ -77,7 +77,8 @@ UPDATE demands SET pending = pending + given.c1, running = running + given.c2 FR
 
 -- COUNT_ENDED
 UPDATE jobs SET pending = pending + given.c1, running = running + given.c2, success = success + given.c3, failed = failed + given.c4,
-        cancelled = cancelled + given.c5, updated_ms = given.c6 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[]) AS given (c1, c2, c3, c4, c5, c6, c7) WHERE job_id = given.c7 RETURNING job_id, pending + running + unmade, owner_id, queue;
+        cancelled = cancelled + given.c5, updated_ms = given.c6 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[]) AS given (c1, c2, c3, c4, c5, c6, c7) WHERE job_id = given.c7
+    RETURNING job_id, pending + running + unmade, dependents > 0 OR after_jobs IS NOT NULL, owner_id, queue;
 
 -- COUNT_TASKS
 UPDATE jobs SET pending = pending + given.c1, running = running + given.c2, success = success + given.c3, failed = failed + given.c4,
@@ -126,6 +127,14 @@ UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE '
     FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[]) AS ended (column1, column2, column3, column4, column5, column6, column7)
     WHERE run_id = ended.column7 AND status || '' = 'running' AND worker_id = $8
     RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
+
+-- FORGET
+DELETE FROM dependencies WHERE child_id = ANY ($1::bigint[]);
+
+-- FREE
+UPDATE runs SET blocked = blocked & ~32 WHERE job_id = ANY ($1::bigint[]) AND blocked & 32 <> 0
+        AND NOT EXISTS (SELECT 1 FROM dependencies d WHERE d.child_id = runs.job_id AND d.judged = 0)
+        AND status || '' = 'pending';
 
 -- HANG
 UPDATE runs SET stuck = 1
@@ -177,13 +186,29 @@ UPDATE runs SET cancel_by = coalesce(cancel_by, $1), cancel_ms = coalesce(cancel
     WHERE job_id = $3 AND status || '' = 'running'
     RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
 
+-- NEEDED
+SELECT job_id FROM jobs WHERE job_id = ANY ($1::bigint[]) AND (
+        EXISTS (SELECT 1 FROM dependencies d WHERE d.parent_id = jobs.job_id)
+        OR EXISTS (SELECT 1 FROM settled s WHERE s.settled_id = jobs.job_id));
+
 -- NOTE_SEEN
 UPDATE workers SET last_seen_ms = given.c1 FROM unnest($1::bigint[], $2::text[], $3::bigint[]) AS given (c1, c2, c3) WHERE worker_id = given.c2 AND last_seen_ms <> given.c3;
+
+-- OPEN
+SELECT parent_id, child_id, ends FROM dependencies WHERE parent_id = ANY ($1::bigint[]) AND judged = 0 LIMIT $2;
 
 -- OUTLIVE
 UPDATE runs SET probation = 0
     WHERE run_id = $1 AND probation > 0 AND status || '' = 'running' AND started_ms IS NOT NULL
     RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
+
+-- OWN
+SELECT child_id FROM dependencies WHERE child_id = ANY ($1::bigint[]) LIMIT $2;
+
+-- PARENTS
+SELECT job_id, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), schedule IS NOT NULL,
+        CASE WHEN pending + running + unmade = 0 THEN status END
+    FROM jobs WHERE job_id = ANY ($1::bigint[]);
 
 -- PENDING_RUNS
 SELECT run_id, demand_id FROM runs WHERE job_id = $1 AND status || '' = 'pending';
@@ -257,6 +282,13 @@ UPDATE runs SET started_ms = coalesce(started_ms, $1)
 -- STOP_AVOIDING
 UPDATE runs SET blocked = blocked & ~16, due_ms = NULL WHERE run_id = ANY ($1::bigint[]);
 
+-- STRAND
+UPDATE runs SET status = 'failed',
+        reason = 'dependency',
+        detail = $2, finished_ms = $3, due_ms = NULL
+    WHERE job_id = ANY ($1::bigint[]) AND blocked & 32 <> 0 AND status || '' = 'pending'
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
+
 -- SUCCEED
 UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'success' END,
         reason = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE $1 END,
@@ -274,6 +306,9 @@ UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE '
 
 -- TIMES
 SELECT run_id, started_ms FROM runs WHERE run_id = ANY ($1::bigint[]) AND started_ms IS NOT NULL;
+
+-- UNSETTLE
+DELETE FROM settled WHERE settled_id = ANY ($1::bigint[]);
 
 -- WITHDRAW
 UPDATE runs SET status = 'cancelled',

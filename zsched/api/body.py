@@ -26,6 +26,7 @@ from zsched.model.limits import (
     BODY_DEPTH_MAX,
     BODY_VALUES_MAX,
     INTEGER_MAX,
+    JOBS_PER_SUBMIT_MAX,
     NOTE_CHARS_MAX,
     OWNER_CHARS_MAX,
     QUEUE_REASON_CHARS_MAX,
@@ -37,6 +38,7 @@ from zsched.model.limits import (
     WORKER_QUEUES_MAX,
 )
 from zsched.model.names import DEFAULT_QUEUE, QUEUE_RULE, SERVED_QUEUE, USER_NAME
+from zsched.model.spec import JobBody
 from zsched.model.types import RunStatus
 from zsched.scheduler.dispatcher.bulk import Action
 from zsched.security import tokens
@@ -97,6 +99,20 @@ class TokenBody(Struct, forbid_unknown_fields=True, frozen=True):
         tuple[Annotated[str, Meta(pattern=tokens.WORKERS)], ...], Meta(max_length=TOKEN_WORKERS_MAX)
     ] = ()
     slots_max: Count | None = None
+
+
+class FlowBody(Struct, forbid_unknown_fields=True, frozen=True):
+    """POST /flows. The jobs by name. An entry of `after` is the name of a job, or the number of an earlier job, and may
+    end in `:failed` or `:any`.
+    """
+
+    jobs: Annotated[dict[str, JobBody], Meta(min_length=1, max_length=JOBS_PER_SUBMIT_MAX)]
+
+
+class FlowParts(Struct, forbid_unknown_fields=True, frozen=True):
+    """The same with unread jobs, so that all that is wrong with them can be reported."""
+
+    jobs: Annotated[dict[str, Any], Meta(min_length=1, max_length=JOBS_PER_SUBMIT_MAX)]
 
 
 class SelectBody(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):

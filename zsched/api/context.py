@@ -220,6 +220,10 @@ def job_id(text: str) -> JobId:
     return JobId(_number(text, "job", "Job not found"))
 
 
+def flow_id(text: str) -> JobId:
+    return JobId(_number(text, "flow", "Flow not found"))
+
+
 def run_id(text: str) -> RunId:
     return RunId(_number(text, "run", "Run not found"))
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 from typing import Final
 
 from zsched.api.queries import DURATION, Schema
+from zsched.model.after import ENTRY
 from zsched.model.failures import FAILURE
 from zsched.model.limits import (
+    AFTER_PER_JOB_MAX,
     ARGV_BYTES_MAX,
     ARGV_WORDS_MAX,
     BACKOFF_MS_MAX,
@@ -90,6 +92,25 @@ JOB: Final[Schema] = {
         "examples": [{"db": 3}],
     },
     "unique": _text("Refused while a job with this key has not ended", "index", pattern=f"^{KEY_NAME.pattern}$"),
+    "after": {
+        "description": "The job starts when these jobs have ended: `12` (with success), `12:failed` (after a start),"
+        " `12:any`. `#1` is the first job of the same request; a job may name earlier ones only",
+        "anyOf": [
+            {
+                "type": "array",
+                "items": {
+                    "anyOf": [
+                        {"type": "integer", "minimum": 1, "maximum": INTEGER_MAX},
+                        {"type": "string", "pattern": ENTRY},
+                    ]
+                },
+                "maxItems": AFTER_PER_JOB_MAX,
+                "uniqueItems": True,
+            },
+            _NULL,
+        ],
+        "examples": [[12, "13:any"]],
+    },
     "name": {"type": "string", "minLength": 1, "maxLength": NAME_CHARS_MAX, "pattern": r"\S"},
     "command": {"anyOf": [_COMMAND, _NULL]},
     "argv": {"anyOf": [_ARGV, _NULL]},

@@ -75,6 +75,7 @@ _KNOWN: Final[Schema] = {
 _PATH: Final[Mapping[str, Schema]] = {
     "job": {"schema": {"type": "integer", "minimum": 0}, "example": 1},
     "run": {"schema": {"type": "integer", "minimum": 0}, "example": 1},
+    "flow": {"schema": {"type": "integer", "minimum": 0}, "example": 1},
     "worker": {"schema": {}, "examples": {"connected": {"value": "worker-1"}, "polls": {"value": "w1"}}},
     "queue": {"schema": {"type": "string", "pattern": f"^{QUEUE_NAME.pattern}$"}, "example": "default"},
     "token": {"schema": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"}, "example": "0123456789ab"},

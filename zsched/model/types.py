@@ -15,15 +15,12 @@ from typing import Annotated, Literal, NewType
 from msgspec import Struct
 from msgspec.structs import replace
 
-from zsched.model.backoff import USUAL_BACKOFF, Backoff, backoff_text, read_backoff
+from zsched.model.after import AFTER, Dependency
 from zsched.model.blocked import Blocked
-from zsched.model.failures import FAILURES
 from zsched.model.fields import (
     ARRAY,
-    DURATION,
     HIDDEN,
     LABELS,
-    LIMIT,
     NEVER,
     TEXT,
     TIME,
@@ -35,8 +32,11 @@ from zsched.model.fields import (
     about,
 )
 from zsched.model.launch import Launch
-from zsched.model.limits import CRASH_LIMIT_DEFAULT, GRACE_MS_DEFAULT, LEASE_MARGIN_MS
 from zsched.model.names import DEFAULT_QUEUE
+from zsched.model.policy import OnDisconnect as OnDisconnect
+from zsched.model.policy import OnLost as OnLost
+from zsched.model.policy import Policy as Policy
+from zsched.model.policy import lease_margin_ms as lease_margin_ms
 from zsched.model.queues import LIMITS, QUEUE, UNIQUE
 
 JobId = NewType("JobId", int)
@@ -99,65 +99,7 @@ class Reason(StrEnum):
     UNDELIVERED = "undelivered"  # surely never reached the worker: pending again
     CWD_MISSING = "cwd_missing"  # its folder is not on the worker's host, or its user may not enter it
     EXPIRED = "expired"  # it had not started at its deadline
-
-
-class OnLost(StrEnum):
-    """What happens to a task whose worker is lost: it runs again (at least once), or not (at most once)."""
-
-    REQUEUE = "requeue"
-    FAIL = "fail"
-
-
-class OnDisconnect(StrEnum):
-    """What a run does while its worker can't reach the scheduler: it continues, or ends before another run starts."""
-
-    CONTINUE = "continue"
-    STOP = "stop"
-
-
-def lease_margin_ms(lease_ms: int) -> int:
-    """How long after the end of a lease another run of its task may start: both clocks may be wrong."""
-    return max(LEASE_MARGIN_MS, lease_ms // 30)
-
-
-class Policy(Struct, frozen=True, kw_only=True):
-    """How long a job's run may take, and what happens when something goes wrong."""
-
-    timeout_ms: Annotated[
-        int | None,
-        about("A run that takes longer is stopped and fails. None: no limit.", Form(json="timeout", codec=DURATION)),
-    ] = None
-    grace_ms: Annotated[
-        int,
-        about("Time from SIGTERM to SIGKILL when a run is stopped.", Form(json="kill_grace", codec=DURATION)),
-    ] = GRACE_MS_DEFAULT
-    signal: Annotated[
-        str | None,
-        about("Signal to the main process before its timeout, such as `USR1@1m`.", Form(columns=("early_signal",))),
-    ] = None
-    retries: Annotated[Natural, about("How often a failed task is tried again.")] = 0
-    backoff: Annotated[
-        Backoff,
-        about("How long retries wait.", Form(codec=Codec(read_backoff, backoff_text, nullable=True))),
-    ] = USUAL_BACKOFF
-    retry_on: Annotated[
-        tuple[str, ...],
-        about(
-            "Which failures are tried again: exit codes, signals and reasons. None: all of them.", Form(codec=FAILURES)
-        ),
-    ] = ()
-    on_lost: Annotated[
-        OnLost,
-        about("What happens to a task whose worker is lost: `requeue` (at least once), `fail` (at most once)."),
-    ] = OnLost.REQUEUE
-    on_disconnect: Annotated[
-        OnDisconnect,
-        about("What a run does while its worker can't reach the scheduler: `continue`, or `stop`."),
-    ] = OnDisconnect.CONTINUE
-    crash_limit: Annotated[
-        int | None,
-        about("The crash with this number fails a task for good; `never`: no crash does.", Form(codec=LIMIT)),
-    ] = CRASH_LIMIT_DEFAULT
+    DEPENDENCY = "dependency"  # a job that it waited for has ended otherwise
 
 
 class Work(Launch, frozen=True, kw_only=True):
@@ -194,6 +136,13 @@ class JobFields(Work, frozen=True, kw_only=True):
         str | None,
         about("No other job with this key is accepted until it has ended.", Form(("unique_key",), codec=UNIQUE)),
     ] = None
+    after: Annotated[
+        tuple[Dependency, ...],
+        about("The jobs that it waits for, with the ends that it needs.", Form(("after_jobs",), rank=3, codec=AFTER)),
+    ] = ()
+    flow: Annotated[JobId | None, about("The flow that it belongs to: the number of its first job.", Form(rank=3))] = (
+        None
+    )
     policy: Annotated[Policy, about("Limits, retries and losses.", Form(rank=4, flat=True))] = Policy()
 
 
@@ -201,7 +150,8 @@ class JobSpec(JobFields, frozen=True, kw_only=True):
     """What a caller asks for, checked. The values of `secret_env` are sealed.
 
     A job with a schedule makes no run at submit unless `run_now` asks for one. `delay_ms` and `expiry_ms` count from
-    the submit, which turns them into `run_at_ms` and `deadline_ms`.
+    the submit, which turns them into `run_at_ms` and `deadline_ms`. `flow`: any number makes the jobs of a request a
+    flow, which gets the number of its first job.
     """
 
     run_now: bool = False
@@ -230,8 +180,15 @@ class JobSpec(JobFields, frozen=True, kw_only=True):
 
     @property
     def is_held(self) -> bool:
-        """Whether its first run has a start time, a deadline or limits."""
-        return self.run_at_ms is not None or self.deadline_ms is not None or bool(self.limits)
+        """Whether its first run has a start time, a deadline or limits, or waits for other jobs."""
+        return self.run_at_ms is not None or self.deadline_ms is not None or bool(self.limits) or bool(self.after)
+
+    def numbered(self, first: JobId) -> JobSpec:
+        """The spec of a job in a request whose first job has this number: with numbers in the place of places."""
+        if self.flow is None and not any(dependency.placed for dependency in self.after):
+            return self
+        after = tuple(dependency.numbered(first) for dependency in self.after)
+        return replace(self, after=after, flow=None if self.flow is None else first)
 
     def submitted_at(self, now_ms: int) -> JobSpec:
         """The spec of a job that is submitted now: with times instead of durations."""
@@ -243,10 +200,10 @@ class JobSpec(JobFields, frozen=True, kw_only=True):
 
     def blocked_at(self, now_ms: int) -> int:
         """The bits of Blocked of its first run, when it is submitted now."""
-        limited = Blocked.LIMITED if self.limits else 0
+        blocked = (Blocked.LIMITED if self.limits else 0) | (Blocked.PARENTS if self.after else 0)
         if self.run_at_ms is None or self.run_at_ms <= now_ms:
-            return limited
-        return limited | (Blocked.DATE if self.delay_ms is None else Blocked.DUE)
+            return blocked
+        return blocked | (Blocked.DATE if self.delay_ms is None else Blocked.DUE)
 
 
 class Job(JobFields, frozen=True, kw_only=True):

@@ -27,7 +27,8 @@ ENDED_TARGETS_OF: Final = f"""
     ORDER BY job_id LIMIT ?"""
 # A job that has ended, as removal.ENDED_JOBS.
 REMOVABLE: Final = """
-    SELECT job_id, created_ms, updated_ms, success, failed, cancelled, tags, schedule IS NOT NULL, unique_key
+    SELECT job_id, created_ms, updated_ms, success, failed, cancelled, tags, schedule IS NOT NULL, unique_key,
+        dependents > 0 OR after_jobs IS NOT NULL
     FROM jobs WHERE job_id = ? AND schedule IS NULL AND pending + running + unmade = 0"""
 
 # --- hold, release and rerun ---
@@ -43,7 +44,8 @@ RELEASE_JOB: Final = """
 RELEASE_RUNS: Final = "UPDATE runs SET blocked = blocked & ~8 WHERE job_id = ? AND status IN ('pending', 'running')"
 # The last run of a job, and what the job says of the next one.
 LAST_RUN: Final = """
-    SELECT r.run_id, r.status, j.demand_id, j.unique_key FROM runs r JOIN jobs j ON j.job_id = r.job_id
+    SELECT r.run_id, r.status, j.demand_id, j.unique_key, j.dependents > 0 OR j.after_jobs IS NOT NULL
+    FROM runs r JOIN jobs j ON j.job_id = r.job_id
     WHERE r.job_id = ? ORDER BY r.run_id DESC LIMIT 1"""
 REVIVE_JOB: Final = """
     UPDATE jobs SET cancel_by = NULL, cancel_ms = NULL, cancel_reason = NULL

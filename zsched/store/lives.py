@@ -268,11 +268,14 @@ class Lives(Core):
             self._ledger.add([(change.at_ms, change.actor, job, *moved)])
         return made
 
-    def _insert(self, table: str, statement: str, values: Sequence[Row]) -> range:
-        """Insert rows, each given by the statement's parameters after the id. Returns their ids."""
+    def _insert(self, table: str, statement: str, values: Sequence[Row], first: int | None = None) -> range:
+        """Insert rows, each given by the statement's parameters after the id. Returns their ids. `first`: these were
+        taken before.
+        """
         if not values:
             return range(0)
-        first = self._engine.take_ids(table, len(values))
+        if first is None:
+            first = self._engine.take_ids(table, len(values))
         if len(values) == 1:
             self._engine.send(statement, (first, *values[0]), rows=1)
         else:

@@ -8,13 +8,14 @@ from contextlib import closing
 from typing import Final, TypeVar
 
 from zsched.model.access import Token, WorkerKey
+from zsched.model.after import Dependency, Ends
 from zsched.model.demand import Demand
 from zsched.model.names import DEFAULT_QUEUE
 from zsched.model.queues import Queue
 from zsched.model.records import Event, ForeignRuns, Instance, Usage, UsageBy
 from zsched.model.types import Job, JobId, Run, RunId, RunStatus, Stream, Worker, WorkerId, WorkerStatus
-from zsched.store import filters, queues, removal, rows, sql, usage
-from zsched.store.contract import EventFilter, JobFilter, Old, QueueState, RunOutput, Submitted
+from zsched.store import after, filters, queues, removal, rows, sql, usage
+from zsched.store.contract import EventFilter, JobFilter, Old, QueueState, RunOutput, Submitted, Waits
 from zsched.store.engine import ReadEngine, Row
 
 T = TypeVar("T")
@@ -125,6 +126,19 @@ class EngineReader:
         stdout = Stream(head=kept[0], tail=kept[1], total=kept[2])
         stderr = Stream(head=kept[3], tail=kept[4], total=kept[5])
         return RunOutput(form == "text", stdout, stderr)
+
+    def waits_for(self, job_id: JobId, limit: int) -> Waits:
+        first = [
+            (Dependency(parent_id, Ends(ends)), rows.RUN_STATUS[status])
+            for parent_id, ends, status in self._execute(after.WAITS_FOR, (job_id, limit))
+        ]
+        return Waits(first, int(self._execute(after.COUNT_WAITS, (job_id,))[0][0]))
+
+    def flow(self, flow: JobId) -> Generator[JobId]:
+        return self._each(_job_id, after.FLOW_JOBS, (flow,))
+
+    def count_flow(self, flow: JobId) -> dict[RunStatus, int]:
+        return {rows.RUN_STATUS[status]: count for status, count in self._execute(after.FLOW_COUNTS, (flow,))}
 
     def queues(self) -> list[QueueState]:
         pending, running = Counter[str](), Counter[str]()

@@ -45,6 +45,8 @@ TABLES: Final = (
     Table("inputs", ("job_id",), paged=True),
     Table("job_tags", ("tag", "tagged_id")),
     Table("unique_jobs", ("unique_key",)),
+    Table("dependencies", ("child_id", "judged", "parent_id")),
+    Table("settled", ("settled_id",)),
     Table("queues", ("queue",)),
     Table("runs", ("run_id",)),
     Table("outputs", ("run_id",), paged=True),

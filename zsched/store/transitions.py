@@ -29,12 +29,12 @@ ADD_FIRE: Final = f"""
     INSERT INTO runs (run_id, job_id, attempt, demand_id, priority, status, created_ms, blocked)
     VALUES (?, ?, 1, ?, ?, {made(Cause.FIRE)}, ?, ?)"""
 # The next run of a task. The second parameter: whether its predecessor counts as an attempt if it has started. It is
-# held if that is (8 is Blocked.HELD).
+# held, or waits for other jobs, as that is or does (40 is Blocked.HELD and Blocked.PARENTS).
 _ADD_SUCCESSOR: Final = """
     INSERT INTO runs (run_id, job_id, task, attempt, demand_id, priority, status, blocked, due_ms, crashes, failures,
         returns, created_ms, expires_ms, avoids)
     SELECT ?, job_id, task, attempt + CASE WHEN ? AND started_ms IS NOT NULL THEN 1 ELSE 0 END, ?, priority, {},
-        ? | (blocked & 8), ?,
+        ? | (blocked & 40), ?,
         crashes, failures + ?, returns, ?, expires_ms, ?
     FROM runs WHERE run_id = ?"""
 REQUEUE: Final = _ADD_SUCCESSOR.format(made(Cause.REQUEUE))
@@ -70,6 +70,11 @@ EXPIRED: Final = f"""
     SELECT run_id FROM runs WHERE {guard(_PENDING, Cause.EXPIRE)} AND expires_ms <= ? ORDER BY expires_ms LIMIT ?"""
 EXPIRE: Final = update(
     *(_PENDING, Cause.EXPIRE), "detail = ?, finished_ms = ?, due_ms = NULL", "run_id IN (VALUES (?))"
+)
+STRAND: Final = update(
+    *(_PENDING, Cause.STRAND),
+    "detail = ?, finished_ms = ?, due_ms = NULL",
+    "job_id IN (VALUES (?)) AND blocked & 32 <> 0",
 )
 # Waiting runs whose time has come: they may have been handed out. That of a run that avoids a worker (66 is Blocked.DUE
 # and Blocked.DATE) is not the time of its start.

@@ -9,7 +9,7 @@ from typing import Final
 from zsched.model.access import Caller
 from zsched.model.queues import shown_key
 from zsched.model.types import Job, JobId, Now
-from zsched.scheduler.dispatcher import answers, owners, recurrence
+from zsched.scheduler.dispatcher import answers, owners, parents, recurrence
 from zsched.scheduler.dispatcher.answers import Deferred
 from zsched.scheduler.dispatcher.cancels import CancelJob
 from zsched.scheduler.dispatcher.commands import (
@@ -117,6 +117,9 @@ def do(store: Store, job: Job, act: Act, doing: Doing) -> None:
 
 
 def _delete(store: Store, job: Job, act: Delete, doing: Doing) -> bool:
+    if store.retention.is_needed(job.job_id):
+        remedy = "remove it when they have ended"
+        raise ConflictError("dependents", f"Jobs that wait for job {job.job_id} have not ended: {remedy}")
     # What this turn has changed of the job is not in its counters yet, which the totals follow.
     if not store.retention.remove(job.job_id, act.by.actor, act.reason, doing.now.wall_ms):
         remedy = (
@@ -136,6 +139,8 @@ def _rerun(store: Store, job: Job, act: Rerun, doing: Doing) -> bool:
         raise QuotaError(allowed)
     if job.unique is not None and (holder := store.unique_holder(job.unique)) not in (None, job.job_id):
         raise UniqueError(shown_key(job.unique), holder)
+    if job.after and not store.last_fire_lives(job.job_id):
+        parents.demand_possible(store, job)
     if store.rerun(job.job_id, act.by.actor, act.reason, doing.now.wall_ms) is None:
         remedy = f"wait for its end, or cancel it with `zsched cancel {job.job_id}`"
         raise ConflictError("live", f"Job {job.job_id} has not ended: {remedy}")

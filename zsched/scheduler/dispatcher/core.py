@@ -242,6 +242,7 @@ class Dispatcher:
         if drained:
             departures.judge_silence(self._store, self._sessions, self._settings.timeout_ms, now)
         self._store.end_jobs(now.wall_ms)
+        self._store.judge(now.wall_ms, self._settings.judge_max)
         send_runs = partial(self._delivery.send_runs, now)
         self._avoidance.begin(self._settings.timeout_ms, now, send_runs)
         more = placement.place(self._store, self._sessions, self._settings.timeout_ms, now, send_runs)
@@ -250,7 +251,7 @@ class Dispatcher:
         self._retention.on_tick(now)
         self._store.flush_counters(now.wall_ms)
         self._upkeep.note_seen(now)
-        return self._next_tick_ms(due_ms, now, at_once=self._upkeep.ending or more)
+        return self._next_tick_ms(due_ms, now, at_once=self._upkeep.ending or more or self._store.judging)
 
     def _next_tick_ms(self, due_ms: int | None, now: Now, *, at_once: bool) -> int:
         moments = [now.mono_ms if at_once else now.mono_ms + TICK_MS_MAX]

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from zsched.model.types import Verdict
 from zsched.store.contract.access import Access, Ending, Tokens
+from zsched.store.contract.dependencies import Dependencies, Parent, Waits
 from zsched.store.contract.errors import (
     StoreBusy,
     StoreConstraint,
@@ -50,6 +51,7 @@ __all__ = [
     "Changes",
     "Claim",
     "Claimed",
+    "Dependencies",
     "Due",
     "Ending",
     "EventFilter",
@@ -63,6 +65,7 @@ __all__ = [
     "Lineage",
     "Load",
     "Old",
+    "Parent",
     "QueueState",
     "Queues",
     "Reader",
@@ -93,11 +96,12 @@ __all__ = [
     "Tokens",
     "Transactions",
     "Verdict",
+    "Waits",
     "Workers",
 ]
 
 
-class Store(Transactions, Identity, Jobs, Schedules, Runs, Workers, Protocol):
+class Store(Transactions, Identity, Jobs, Dependencies, Schedules, Runs, Workers, Protocol):
     """The write side. Its further roles work within the same transactions."""
 
     @property

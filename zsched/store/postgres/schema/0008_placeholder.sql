@@ -1,0 +1,1 @@
+-- Nothing: this number belongs to another change of the schema.
