@@ -1278,8 +1278,8 @@ _REMOVALS: Final = (
         "the cap is asked only within the turn",
         "unit/test_rest_idempotency.py::test_a_full_scheduler_answers_what_it_has_done_and_takes_nothing_new",
         never(
-            "Jobs.on_post",
-            "self._context.inbox.full and not (key and idempotency.known(req, key, self._context.reader))",
+            "jobs.submit",
+            "context.inbox.full and not (key and idempotency.known(req, key, context.reader))",
         ),
     ),
     removal(
@@ -1514,7 +1514,7 @@ _REMOVALS: Final = (
         13,
         "a run that follows one of a held job is ready",
         "contract/test_acts.py::test_running_run_of_a_held_job_goes_on_and_what_follows_it_is_held",
-        ("transitions._ADD_SUCCESSOR", "? | (blocked & 8)", "?"),
+        ("transitions._ADD_SUCCESSOR", "? | (blocked & 40)", "?"),
     ),
     removal(
         13,

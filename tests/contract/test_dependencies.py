@@ -100,7 +100,7 @@ def test_job_waits_for_all_jobs_that_it_names(base: Base) -> None:
     assert list(claim(base)) == [child]
 
 
-def test_what_can_not_start_any_more_ends_at_once_and_so_does_what_waits_for_it(base: Base) -> None:
+def test_job_that_cannot_start_ends_at_once_and_so_do_its_dependents(base: Base) -> None:
     jobs = submit(base, spec(), spec(), spec("#1", "#2"), spec("#3"), spec("#4:failed"), spec("#4:any"))
     slow, bad, child, grandchild, cleanup, always = jobs
     runs = claim(base)
@@ -127,7 +127,7 @@ def test_parent_has_ended_only_after_all_of_its_retries(base: Base) -> None:
     assert fate(base, cleanup) == (FAILED, "dependency")
 
 
-def test_lost_run_that_starts_again_is_no_end_of_the_parent(base: Base) -> None:
+def test_parent_whose_run_is_lost_and_starts_again_has_not_ended(base: Base) -> None:
     base.register()
     parent, child = submit(base, spec(), spec("#1"))
     base.fail_lost(claim(base)[parent])
@@ -183,7 +183,7 @@ def test_cancelled_job_waits_no_more_and_its_own_dependents_are_judged(base: Bas
     assert fate(base, child) == (CANCELLED, "cancelled")
 
 
-def test_rerun_of_a_parent_revives_nobody(base: Base) -> None:
+def test_rerun_of_a_parent_starts_no_dependent(base: Base) -> None:
     parent, child = submit(base, spec(), spec("#1"))
     end(base, parent, "failed")
     base.store.rerun(parent, "ann", "", NOW)

@@ -45,7 +45,14 @@ MANY = (
 
 def translations() -> str:
     """The statements whose form on PostgreSQL differs by more than the numbers of parameters."""
-    modules: dict[str, object] = {**vars(sql), **vars(acts), **vars(after), **vars(removal), **vars(usage), **vars(transitions)}
+    modules: dict[str, object] = {
+        **vars(sql),
+        **vars(acts),
+        **vars(after),
+        **vars(removal),
+        **vars(usage),
+        **vars(transitions),
+    }
     shown = {name: dialect.each(str(modules[name])) for name in MANY}
     for name, text in modules.items():
         if not isinstance(text, str) or not name.isupper() or name.startswith("_") or name in shown:

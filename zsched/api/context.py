@@ -197,6 +197,7 @@ def caller(req: falcon.Request) -> Caller:
         actor=actor(req),
         all_jobs=principal.may(Scope.OPERATE),
         admin=principal.may(Scope.ADMIN),
+        reads=principal.may(Scope.READ),
         token_id=token_id,
     )
 

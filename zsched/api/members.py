@@ -10,6 +10,7 @@ from typing import Final
 from zsched.api.queries import DURATION, Schema
 from zsched.model.after import ENTRY
 from zsched.model.failures import FAILURE
+from zsched.model.flow import FLOW_ENTRY
 from zsched.model.limits import (
     AFTER_PER_JOB_MAX,
     ARGV_BYTES_MAX,
@@ -167,6 +168,25 @@ JOB: Final[Schema] = {
         "examples": ["10s", 10],
     },
     "signal": _text("Signal to the main process, and how long before the timeout", "USR1@60s"),
+}
+# `after` of a job in a flow.
+FLOW_AFTER: Final[Schema] = {
+    "description": "Jobs of the flow by their names, or earlier ones by their numbers: `fetch`, `fetch:any`, `12`",
+    "anyOf": [
+        {
+            "type": "array",
+            "items": {
+                "anyOf": [
+                    {"type": "integer", "minimum": 1, "maximum": INTEGER_MAX},
+                    {"type": "string", "pattern": FLOW_ENTRY},
+                ]
+            },
+            "maxItems": AFTER_PER_JOB_MAX,
+            "uniqueItems": True,
+        },
+        _NULL,
+    ],
+    "examples": [["fetch", "train:any"]],
 }
 SELECT: Final[Schema] = {
     "description": "The numbers of jobs as a text such as `1-5000,7001` or as an array; or `all`: the caller's own",

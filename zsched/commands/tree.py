@@ -13,7 +13,7 @@ from zsched.commands.text import line
 if TYPE_CHECKING:
     from zsched.client.client import Job
 
-# Of so many jobs in a row with the same parent and state, and nothing below them, only the first ones are shown.
+# Of this number of jobs in a row with the same parent and state, and none below them, only the first ones are shown.
 _ALIKE: Final = 6
 _FIRST: Final = 2
 # The widest indent.

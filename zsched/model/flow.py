@@ -16,6 +16,8 @@ FLOW_NAME_RULE: Final = "1 to 128 letters, digits, _ and -, a letter or _ first"
 
 _ENTRY: Final = re.compile(rf"({FLOW_NAME.pattern})((?::(?:{'|'.join(Ends)}))?)", re.ASCII)
 
+# The form of an entry of `after` in a flow, for callers.
+FLOW_ENTRY: Final = rf"^({FLOW_NAME.pattern}|[1-9][0-9]{{0,15}})(:({'|'.join(Ends)}))?$"
 # An entry that begins so names a job that exists already.
 _NUMBER: Final = re.compile("[0-9]")
 _FORMS: Final = "write the name of a job, or the number of one that exists, with :failed or :any for another end"
@@ -25,7 +27,7 @@ Fault = tuple[str, str, str]
 
 
 class FlowError(ValueError):
-    """The jobs are no flow. `faults`: everything that is wrong with names and order."""
+    """The jobs don't make a flow. `faults`: everything that is wrong with names and order."""
 
     def __init__(self, faults: Sequence[Fault]) -> None:
         super().__init__("; ".join(f"{job}: {detail}" for job, _, detail in faults))

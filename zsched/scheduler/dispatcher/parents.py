@@ -4,27 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from zsched.model.access import Caller
 from zsched.model.after import meets
 from zsched.model.types import Job, JobId, JobSpec
+from zsched.scheduler.dispatcher import owners
 from zsched.scheduler.dispatcher.commands import ConflictError, ParentError
-from zsched.store.contract import Store
+from zsched.store.contract import Parent, Store
 
 
-def demand_parents(store: Store, specs: Sequence[JobSpec]) -> None:
-    """Raise ParentError unless all jobs that these name by their numbers exist, and end."""
+def demand_parents(store: Store, specs: Sequence[JobSpec], by: Caller) -> None:
+    """Raise ParentError unless all jobs that these name by their numbers exist, end, and are visible to the caller."""
     named = dict.fromkeys(JobId(dependency.job) for spec in specs for dependency in spec.after if not dependency.placed)
     if not named:
         return
     known = store.parents(list(named))
-    if len(known) == len(named) and not any(parent.recurring for parent in known.values()):
-        return
     for place, spec in enumerate(specs):
         for entry, dependency in enumerate(spec.after):
-            parent = None if dependency.placed else known.get(JobId(dependency.job))
-            if not dependency.placed and parent is None:
-                raise ParentError(place, entry, f"job {dependency.job} does not exist")
-            if parent is not None and parent.recurring:
-                raise ParentError(place, entry, f"job {dependency.job} has a schedule: a recurring job has no end")
+            if not dependency.placed and (fault := _fault(dependency.job, known.get(JobId(dependency.job)), by)):
+                raise ParentError(place, entry, fault)
+
+
+def _fault(job: int, parent: Parent | None, by: Caller) -> str:
+    """Why a caller's job can't wait for a job; empty if it can."""
+    if parent is None:
+        return f"job {job} does not exist"
+    if parent.recurring:
+        return f"job {job} has a schedule: a recurring job has no end"
+    if not by.reads and not owners.may_act(by, parent.owner):
+        return f"job {job} belongs to another owner: a token needs the scope read to wait for it"
+    return ""
 
 
 def demand_possible(store: Store, job: Job) -> None:

@@ -33,7 +33,7 @@ def on_submit(store: Store, command: Submit, pending_max: int, now: Now) -> Made
     specs = command.specs if token is None else owners.admit(store, token, command.specs)
     specs = queues.with_own_keys(command.by, [spec.submitted_at(now.wall_ms) for spec in specs])
     queues.demand_free_keys(store, specs)
-    parents.demand_parents(store, specs)
+    parents.demand_parents(store, specs, command.by)
     queues.demand_few_kinds(store, store.count_new_demands(specs, command.by.owner))
     fires = [None if spec.schedule is None else schedule.next_fire_ms(spec.schedule, now.wall_ms) for spec in specs]
     metered = token is not None and token.pending_max is not None
