@@ -1514,7 +1514,7 @@ _REMOVALS: Final = (
         13,
         "a run that follows one of a held job is ready",
         "contract/test_acts.py::test_running_run_of_a_held_job_goes_on_and_what_follows_it_is_held",
-        ("transitions._ADD_SUCCESSOR", "? | (blocked & 40)", "?"),
+        ("Lives._follow", "Blocked.HELD | ", ""),
     ),
     removal(
         13,

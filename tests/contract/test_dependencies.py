@@ -6,11 +6,12 @@ import pytest
 
 from tests.contract.base import NOW, W1, Base
 from zsched.model.after import parse_after
+from zsched.model.arrays import read_array
 from zsched.model.backoff import Backoff
 from zsched.model.blocked import Blocked
 from zsched.model.types import JobId, JobSpec, Policy, Reason, RunId, RunStatus
 from zsched.store.check import check
-from zsched.store.contract import Old, Restoration
+from zsched.store.contract import Again, Old, Restoration
 
 PENDING, RUNNING, SUCCESS, FAILED, CANCELLED = RunStatus
 ONCE_MORE = Policy(retries=1, backoff=Backoff(initial_ms=0))
@@ -331,6 +332,80 @@ def test_jobs_of_a_flow_have_the_number_of_the_first(base: Base) -> None:
     assert list(reader.flow(first)) == [first, second, third]
     assert reader.count_flow(first) == {PENDING: 3}
     reader.close()
+
+
+# --- arrays ---
+
+
+def turn_over(base: Base) -> dict[JobId, list[int]]:
+    """The end of a turn; then all that is ready runs. Returns the tasks that run, by job."""
+    base.store.end_jobs(NOW)
+    while base.store.judge(NOW, 1_000):
+        pass
+    base.store.make_tasks(NOW, 1_000)
+    base.turn()
+    started: dict[JobId, list[int]] = {}
+    while runs := base.claim(count=1_000):
+        for run in runs:
+            started.setdefault(run.job_id, []).append(run.task)
+    return started
+
+
+def finish_all(base: Base, job_id: JobId, failing: int | None = None) -> None:
+    for run_id, task in base.rows("SELECT run_id, task FROM runs WHERE job_id = ? AND status = 'running'", job_id):
+        base.finish(run_id, status=FAILED if task == failing else SUCCESS, exit_code=int(task == failing))
+
+
+def test_array_waits_as_a_whole_and_its_dependent_for_all_tasks(base: Base) -> None:
+    parent, array, child = submit(base, spec(), spec("#1", array=read_array("0-3%2")), spec("#2"))
+    assert turn_over(base) == {parent: [0]}
+    finish_all(base, parent)
+    assert turn_over(base) == {array: [0, 1]}
+    finish_all(base, array)
+    assert turn_over(base) == {array: [2, 3]}
+    finish_all(base, array)
+    assert turn_over(base) == {child: [0]}
+
+
+def test_array_that_cannot_start_fails_without_a_run(base: Base) -> None:
+    tasks = read_array("0-999")
+    parent, array, child, always = submit(base, spec(), spec("#1", array=tasks), spec("#2:failed"), spec("#2:any"))
+    turn_over(base)
+    finish_all(base, parent, failing=0)
+    assert turn_over(base) == {always: [0]}
+    assert base.status(array) == FAILED
+    assert fate(base, child) == (FAILED, "dependency")
+    job = base.store.job(array)
+    assert job is not None
+    first = next(base.store.reads.tasks(job, 0, 0))
+    assert (first.status, first.reason, first.last) == (FAILED, "dependency", None)
+    assert base.rows("SELECT count(*) FROM runs WHERE job_id = ?", array) == [(0,)]
+    assert base.rows("SELECT detail FROM events WHERE became = 'tasks_failed'") == [
+        (f"1000 tasks; it needs the success of job {parent}, which failed",)
+    ]
+
+
+@pytest.mark.parametrize("some", [False, True])
+def test_rerun_of_an_array_waits_again(base: Base, *, some: bool) -> None:
+    parent, array = submit(base, spec(), spec("#1", array=read_array("0-2")))
+    turn_over(base)
+    finish_all(base, parent, failing=0)
+    turn_over(base)
+    base.store.rerun(parent, "ann", "", NOW)
+    if some:
+        assert base.store.rerun_tasks(Again(array, (0, 2), failed=True), 10, "ann", "", NOW).done == 3
+    else:
+        assert base.store.rerun_array(array, "ann", "", NOW)
+    assert turn_over(base) == {parent: [0]}
+    finish_all(base, parent)
+    assert turn_over(base) == {array: [0, 1, 2]}
+
+
+def test_array_whose_parents_have_ended_starts_with_its_submit(base: Base) -> None:
+    (parent,) = submit(base, spec())
+    end(base, parent)
+    (array,) = submit(base, spec(parent, array=read_array("0-1"), run_at_ms=NOW - 5))
+    assert turn_over(base) == {array: [0, 1]}
 
 
 DAMAGES = {

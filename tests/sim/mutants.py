@@ -549,14 +549,14 @@ _MUTANTS: Final = (
     mutant("what a job waits for is removed", returns("RetentionWriter._needed", "set()")),
     mutant(
         "a restored job does not wait any more",
-        ("transitions.REQUEUE", "blocked & 40", "blocked & 8"),
+        ("Lives._follow", " | Blocked.PARENTS", ""),
     ),
     # --- holds and reruns ---
     mutant("a hold leaves the job's runs ready", ("JobsWriter._hold", "acts.HOLD_RUNS", "acts.RELEASE_RUNS")),
     mutant("a hold leaves running runs alone", ("acts.HOLD_RUNS", "'pending', 'running'", "'pending'")),
     mutant(
         "a successor is not held",
-        *((f"transitions.{name}", "blocked & 40", "blocked & 32") for name in ("RETRY", "REQUEUE")),
+        ("Lives._follow", "Blocked.HELD | ", ""),
     ),
     mutant("a release leaves the job's runs held", ("JobsWriter.release", "acts.RELEASE_RUNS", "acts.HOLD_RUNS")),
     mutant("a rerun is not held", ("transitions.RERUN", "CASE WHEN j.held_ms IS NULL THEN 0 ELSE 8 END", "0")),

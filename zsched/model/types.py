@@ -16,7 +16,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from zsched.model.after import AFTER, Dependency
+from zsched.model.arrays import ARRAY_CODEC, PROGRESS, Progress, TaskArray
 from zsched.model.blocked import Blocked
+from zsched.model.entries import Entries
 from zsched.model.fields import (
     ARRAY,
     HIDDEN,
@@ -100,6 +102,7 @@ class Reason(StrEnum):
     CWD_MISSING = "cwd_missing"  # its folder is not on the worker's host, or its user may not enter it
     EXPIRED = "expired"  # it had not started at its deadline
     DEPENDENCY = "dependency"  # a job that it waited for has ended otherwise
+    MAX_FAILS = "max_fails"  # more tasks of its array had failed than its job allows
 
 
 class Work(Launch, frozen=True, kw_only=True):
@@ -143,6 +146,17 @@ class JobFields(Work, frozen=True, kw_only=True):
     flow: Annotated[JobId | None, about("The flow that it belongs to: the number of its first job.", Form(rank=3))] = (
         None
     )
+    array: Annotated[
+        TaskArray | None,
+        about(
+            "The indexes of its tasks, such as `0-15:4%4`: with `%4`, at most four of them run at once.",
+            Form(("task_array",), rank=2, codec=ARRAY_CODEC),
+        ),
+    ] = None
+    max_fails: Annotated[
+        Natural | None,
+        about("When more tasks of the array have failed for good, those that have not started are cancelled."),
+    ] = None
     policy: Annotated[Policy, about("Limits, retries and losses.", Form(rank=4, flat=True))] = Policy()
 
 
@@ -159,6 +173,12 @@ class JobSpec(JobFields, frozen=True, kw_only=True):
     delay_ms: int | None = None
     expiry_ms: int | None = None
     stdin: str | None = None
+    each: Entries | None = None
+
+    @property
+    def tasks(self) -> int:
+        """The number of its tasks."""
+        return 1 if self.array is None else len(self.array)
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -166,6 +186,8 @@ class JobSpec(JobFields, frozen=True, kw_only=True):
         features = self.features
         if self.stdin is not None:
             features.append("stdin")
+        if self.array is not None:
+            features.append("task" if self.each is None else "entry")
         if self.policy.signal is not None:
             features.append("signal")
         if self.policy.on_disconnect is OnDisconnect.STOP:
@@ -219,6 +241,13 @@ class Job(JobFields, frozen=True, kw_only=True):
         ),
     ] = ""
     stdin_bytes: Annotated[Natural | None, about("Size of its input.")] = None
+    entries: Annotated[
+        Natural | None, about("The number of entries that it was submitted with: one for each task.")
+    ] = None
+    tasks: Annotated[
+        Progress | None,
+        about("How many of the array's tasks are in each state.", Form(computed=True, rank=2, codec=PROGRESS)),
+    ] = None
     next_fire_ms: Annotated[int | None, about("When the schedule fires next.", Form(rank=3, codec=TIME))] = None
     live: Annotated[
         bool,
@@ -237,6 +266,9 @@ class Job(JobFields, frozen=True, kw_only=True):
         None
     )
     hold_reason: Annotated[str | None, about("Why it is held, as the caller said.", Form(rank=3))] = None
+    removing_ms: Annotated[
+        int | None, about("Since when its runs are being removed; then it is removed itself.", Form(rank=6, codec=TIME))
+    ] = None
     created_ms: Annotated[int, about("When it was submitted.", Form(rank=6, codec=TIME))]
     updated_ms: Annotated[int, about("When it changed last.", Form(rank=6, codec=TIME))]
 
@@ -263,7 +295,7 @@ class Run(Struct, frozen=True, kw_only=True):
 
     run_id: Annotated[RunId, about("Number of the run.")]
     job_id: Annotated[JobId, about("Number of its job.")]
-    task: Annotated[int, about("Number of the task in its job.", Form(json=HIDDEN))]
+    task: Annotated[int | None, about("Index of its task, if its job is an array.", Form(computed=True))] = None
     attempt: Annotated[Natural, about("Number of the attempt, from 1: how many runs of the task have started.")]
     worker_id: Annotated[WorkerId | None, about("The worker that has or had it.")] = None
     status: Annotated[RunStatus, about("State of the run.")]

@@ -13,8 +13,10 @@ PARENTS: Final = """
     SELECT job_id, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), schedule IS NOT NULL,
         CASE WHEN pending + running + unmade = 0 THEN status END
     FROM jobs WHERE job_id IN (VALUES (?))"""
-# Why the last task of a failed job failed.
-LAST_REASON: Final = "SELECT reason FROM runs WHERE job_id = ? ORDER BY run_id DESC LIMIT 1"
+# Why those of the last runs of a job failed that did, up to a number of runs.
+LAST_FAILURES: Final = """
+    SELECT reason FROM (SELECT status, reason FROM runs WHERE job_id = ? ORDER BY run_id DESC LIMIT ?) AS latest
+    WHERE status = 'failed'"""
 # The open dependencies of a job, and how many there are.
 WAITS_FOR: Final = """
     SELECT d.parent_id, d.ends, j.status FROM dependencies d JOIN jobs j ON j.job_id = d.parent_id

@@ -16,17 +16,21 @@ from zsched.model.lifecycle import Cause
 from zsched.model.limits import JUDGE_JOBS_MAX, JUDGE_STEP_COST, JUDGE_STEP_MAX
 from zsched.model.types import JobId, Reason, RunStatus
 from zsched.store import after, transitions
-from zsched.store.contract import Parent
+from zsched.store.contract import Again, Parent, TaskStep
 from zsched.store.engine import Row
-from zsched.store.lives import PENDING, Change, Lives
+from zsched.store.lives import PENDING, Change
+from zsched.store.reruns import RerunsWriter
+from zsched.store.tasks import ALL
 
 # Failures without a start.
 _NEVER_RAN: Final = frozenset({Reason.DEPENDENCY, Reason.EXPIRED, Reason.QUARANTINED})
 
+# How many of the last runs of an array tell why it has failed.
+_LAST_RUNS: Final = 100
 _HOW: Final = {RunStatus.SUCCESS: "succeeded", RunStatus.FAILED: "failed", RunStatus.CANCELLED: "was cancelled"}
 
 
-class DependenciesWriter(Lives):
+class DependenciesWriter(RerunsWriter):
     """The role contract.Dependencies."""
 
     def parents(self, jobs: Sequence[JobId]) -> dict[JobId, Parent]:
@@ -39,9 +43,8 @@ class DependenciesWriter(Lives):
         return found
 
     def _ran(self, job_id: int) -> bool:
-        """Whether a job that has failed had started."""
-        stored = self._execute(after.LAST_REASON, (job_id,))
-        return bool(stored) and stored[0][0] not in _NEVER_RAN
+        """Whether a job that has failed had started; of an array, one of the last of its tasks that failed."""
+        return any(reason not in _NEVER_RAN for (reason,) in self._execute(after.LAST_FAILURES, (job_id, _LAST_RUNS)))
 
     def _await_parents(self, jobs: Iterable[tuple[JobId, Sequence[Dependency]]]) -> None:
         """Store what jobs wait for. What has ended already is judged at the end of the turn."""
@@ -71,6 +74,24 @@ class DependenciesWriter(Lives):
         left = [dependency for dependency in waits_for if dependency.job in there]
         self._await_parents([(job_id, left)])
         return bool(left)
+
+    def rerun_array(self, job_id: JobId, actor: str, reason: str, now_ms: int) -> bool:
+        done = super().rerun_array(job_id, actor, reason, now_ms)
+        if done:
+            self._await_array_again(job_id)
+        return done
+
+    def rerun_tasks(self, again: Again, most: int, actor: str, reason: str, now_ms: int) -> TaskStep:
+        was_live = self._array(again.job_id).live
+        step = super().rerun_tasks(again, most, actor, reason, now_ms)
+        if step.done and not was_live:
+            self._await_array_again(again.job_id)
+        return step
+
+    def _await_array_again(self, job_id: JobId) -> None:
+        job = self.job(job_id)
+        assert job is not None
+        self._await_again(job_id, job.after)
 
     # --- judging ---
 
@@ -124,9 +145,14 @@ class DependenciesWriter(Lives):
             change = Change(at_ms=now_ms, detail=why)
             rows: list[Row] = [(child_id,) for child_id in children]
             self._move_list((PENDING, Cause.STRAND), (transitions.STRAND, (why, now_ms)), rows, change)
+            for job_id in (JobId(child_id) for child_id in children):
+                if job_id in self._arrays:
+                    # As long as an array waits, none of its tasks has a run.
+                    self._end_unmade(job_id, self._array(job_id).array, ALL, Reason.DEPENDENCY, change)
         if met:
             self._ahead.waiting = None
             self._engine.execute_list(after.FREE, [(child_id,) for child_id in met])
+            self._arrays.stir(map(JobId, met))
 
 
 def _why_unmet(parent_id: JobId, parents: Mapping[JobId, Parent], ends: Ends) -> str:

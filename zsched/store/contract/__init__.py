@@ -39,6 +39,7 @@ from zsched.store.contract.reader import EventFilter, JobFilter, Reader, RunOutp
 from zsched.store.contract.retention import FireStep, Old, Retention, Step
 from zsched.store.contract.runs import Avoiding, Claim, Claimed, Holding, Load, Ready, Runs
 from zsched.store.contract.schedules import Due, Schedules
+from zsched.store.contract.tasks import Again, Task, Tasks, TaskStep
 from zsched.store.contract.transactions import Changes, Transactions
 from zsched.store.contract.workers import Workers
 
@@ -46,6 +47,7 @@ __all__ = [
     "KEY_CHECK",
     "NO_LINEAGE",
     "Access",
+    "Again",
     "Avoiding",
     "Cancelled",
     "Changes",
@@ -93,6 +95,9 @@ __all__ = [
     "StoreUnsure",
     "Submitted",
     "Target",
+    "Task",
+    "TaskStep",
+    "Tasks",
     "Tokens",
     "Transactions",
     "Verdict",
@@ -101,7 +106,7 @@ __all__ = [
 ]
 
 
-class Store(Transactions, Identity, Jobs, Dependencies, Schedules, Runs, Workers, Protocol):
+class Store(Transactions, Identity, Jobs, Dependencies, Tasks, Schedules, Runs, Workers, Protocol):
     """The write side. Its further roles work within the same transactions."""
 
     @property
