@@ -408,6 +408,113 @@ def test_array_whose_parents_have_ended_starts_with_its_submit(base: Base) -> No
     assert turn_over(base) == {array: [0, 1]}
 
 
+def test_job_waits_for_one_task_of_an_array(base: Base) -> None:
+    array, child, cleanup = submit(base, spec(array=read_array("0-4%2")), spec("#1.1"), spec("#1.3:failed", "#1.0:any"))
+    assert turn_over(base) == {array: [0, 1]}
+    finish_all(base, array)
+    assert turn_over(base) == {child: [0], array: [2, 3]}
+    finish_all(base, array, failing=3)
+    assert turn_over(base) == {cleanup: [0], array: [4]}
+
+
+def test_job_fails_with_the_task_that_it_waits_for(base: Base) -> None:
+    array, child = submit(base, spec(array=read_array("0-1")), spec("#1.1"))
+    turn_over(base)
+    finish_all(base, array, failing=1)
+    turn_over(base)
+    assert base.last_run(child).detail == f"it needs the success of task 1 of job {array}, which failed"
+    (late,) = submit(base, spec(f"{array}.0", f"{array}.1:any"))
+    assert turn_over(base) == {late: [0]}
+
+
+def test_cancel_of_tasks_without_runs_ends_what_waits_for_them(base: Base) -> None:
+    array, child, always = submit(base, spec(array=read_array("0-9%1")), spec("#1.7"), spec("#1.8:any"))
+    turn_over(base)
+    base.store.cancel_tasks(array, "ann", NOW, part=(5, 9))
+    assert turn_over(base) == {always: [0]}
+    assert fate(base, child) == (FAILED, "dependency")
+
+
+def test_each_task_waits_for_the_same_task(base: Base) -> None:
+    first, second, last = submit(
+        base,
+        spec(array=read_array("0-6:2%2")),
+        spec("#1:same", array=read_array("0-6:2")),
+        spec("#2"),
+    )
+    assert turn_over(base) == {first: [0, 2]}
+    finish_all(base, first, failing=2)
+    assert turn_over(base) == {first: [4, 6], second: [0]}
+    finish_all(base, first)
+    finish_all(base, second)
+    assert turn_over(base) == {second: [4, 6]}
+    finish_all(base, second)
+    turn_over(base)
+    assert base.rows("SELECT first_task, last_task, state, reason FROM task_ranges WHERE job_id = ?", second) == [
+        (2, 2, "failed", "dependency")
+    ]
+    assert fate(base, last) == (FAILED, "dependency")
+    assert base.rows("SELECT count(*) FROM dependencies") == base.rows("SELECT count(*) FROM settled") == [(0,)]
+
+
+def test_tasks_follow_two_arrays_and_a_job_at_once(base: Base) -> None:
+    tasks = read_array("0-2")
+    one, two, job, both = submit(
+        base, spec(array=tasks), spec(array=tasks), spec(hold=True), spec("#1:same", "#2:same", "#3", array=tasks)
+    )
+    turn_over(base)
+    finish_all(base, one)
+    assert turn_over(base) == {}
+    finish_all(base, two)
+    assert turn_over(base) == {}
+    base.store.release(job, "ann", "", NOW)
+    assert turn_over(base) == {job: [0]}
+    finish_all(base, job)
+    assert turn_over(base) == {both: [0, 1, 2]}
+
+
+def test_tasks_that_ended_before_the_submit_count(base: Base) -> None:
+    tasks = read_array("0-5%3")
+    (first,) = submit(base, spec(array=tasks))
+    turn_over(base)
+    finish_all(base, first, failing=1)
+    turn_over(base)
+    (second,) = submit(base, spec(f"{first}:same", array=read_array("0-5")))
+    assert turn_over(base) == {second: [0, 2]}
+    finish_all(base, first)
+    assert turn_over(base) == {second: [3, 4, 5]}
+
+
+def test_rerun_of_failed_tasks_is_followed_again(base: Base) -> None:
+    tasks = read_array("0-3")
+    first, second = submit(base, spec(array=tasks), spec("#1:same", array=tasks))
+    turn_over(base)
+    finish_all(base, first, failing=2)
+    turn_over(base)
+    finish_all(base, second)
+    turn_over(base)
+    for job_id in (first, second):
+        base.store.rerun_tasks(Again(job_id, (0, 3), failed=True), 10, "ann", "", NOW)
+    assert turn_over(base) == {first: [2]}
+    finish_all(base, first)
+    assert turn_over(base) == {second: [2]}
+
+
+def test_thousands_of_tasks_are_followed_in_steps(base: Base) -> None:
+    tasks = read_array("0-2999")
+    first, second = submit(base, spec(array=tasks), spec("#1:same", array=tasks))
+    base.store.cancel_tasks(first, "ann", NOW)
+    base.store.end_jobs(NOW)
+    turns = 0
+    while base.store.judge(NOW, 500):
+        base.turn()
+        turns += 1
+    base.turn()
+    assert turns > 4
+    assert base.status(second) == FAILED
+    assert base.rows("SELECT count(*) FROM dependencies") == base.rows("SELECT count(*) FROM settled") == [(0,)]
+
+
 DAMAGES = {
     "jobs still wait for its end": "DELETE FROM settled",
     "waits for others, but has ended": (

@@ -633,14 +633,15 @@ SELECT run_id, demand_id FROM runs WHERE job_id = ? AND status = 'pending';
 UPDATE runs SET demand_id = ? WHERE run_id = ?;
 
 -- ADD
-INSERT INTO dependencies (child_id, parent_id, ends) VALUES (?, ?, ?);
+INSERT INTO dependencies (child_id, judged, parent_id, task, ends) VALUES (?, ?, ?, ?, ?);
 
 -- MARK_PARENT
-UPDATE jobs SET dependents = 1 WHERE job_id = ?;
+UPDATE jobs SET dependents = dependents | ? WHERE job_id = ?;
 
 -- PARENTS
 SELECT job_id, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), schedule IS NOT NULL,
-        CASE WHEN pending + running + unmade = 0 THEN status END
+        CASE WHEN pending + running + unmade = 0 THEN status END, task_array, success + failed + cancelled > 0,
+        (SELECT count(*) FROM dependencies d WHERE d.parent_id = jobs.job_id AND d.judged = 2)
     FROM jobs WHERE job_id IN (VALUES (?));
 
 -- LAST_FAILURES
@@ -648,26 +649,39 @@ SELECT reason FROM (SELECT status, reason FROM runs WHERE job_id = ? ORDER BY ru
     WHERE status = 'failed';
 
 -- WAITS_FOR
-SELECT d.parent_id, d.ends, j.status FROM dependencies d JOIN jobs j ON j.job_id = d.parent_id
-    WHERE d.child_id = ? AND d.judged = 0 ORDER BY d.parent_id LIMIT ?;
+SELECT d.parent_id, d.task, d.ends, j.status FROM dependencies d JOIN jobs j ON j.job_id = d.parent_id
+    WHERE d.child_id = ? AND d.judged = ? ORDER BY d.parent_id, d.task LIMIT ?;
 
 -- COUNT_WAITS
-SELECT count(*) FROM dependencies WHERE child_id = ? AND judged = 0;
+SELECT count(*) FROM dependencies WHERE child_id = ? AND judged = ?;
 
 -- SETTLE
-INSERT INTO settled (settled_id) VALUES (?) ON CONFLICT (settled_id) DO NOTHING;
+INSERT INTO settled (settled_id, first_task, last_task) VALUES (?, -1, -1)
+    ON CONFLICT (settled_id, first_task) DO NOTHING;
+
+-- SETTLE_TASKS
+INSERT INTO settled (settled_id, first_task, last_task) VALUES (?, ?, ?)
+    ON CONFLICT (settled_id, first_task) DO UPDATE SET last_task =
+        CASE WHEN excluded.last_task > settled.last_task THEN excluded.last_task ELSE settled.last_task END;
 
 -- SETTLED
-SELECT settled_id FROM settled ORDER BY settled_id LIMIT ?;
+SELECT settled_id, first_task, last_task FROM settled ORDER BY settled_id, first_task LIMIT ?;
 
 -- UNSETTLE
 DELETE FROM settled WHERE settled_id IN (VALUES (?));
 
+-- UNSETTLE_JOBS
+DELETE FROM settled WHERE settled_id IN (VALUES (?)) AND first_task = -1;
+
+-- UNSETTLE_TASKS
+DELETE FROM settled WHERE settled_id = ? AND first_task BETWEEN ? AND ?;
+
 -- OPEN
-SELECT parent_id, child_id, ends FROM dependencies WHERE parent_id IN (VALUES (?)) AND judged = 0 LIMIT ?;
+SELECT child_id, parent_id, task, ends FROM dependencies
+    WHERE parent_id IN (VALUES (?)) AND judged = 0 AND task = -1 LIMIT ?;
 
 -- JUDGE
-UPDATE dependencies SET judged = 1 WHERE child_id = ? AND judged = 0 AND parent_id = ?;
+UPDATE dependencies SET judged = 1 WHERE child_id = ? AND judged = 0 AND parent_id = ? AND task = ?;
 
 -- FREE
 UPDATE runs SET blocked = blocked & ~32 WHERE job_id IN (VALUES (?)) AND blocked & 32 <> 0
@@ -684,6 +698,26 @@ DELETE FROM dependencies WHERE child_id IN (VALUES (?));
 SELECT job_id FROM jobs WHERE job_id IN (VALUES (?)) AND (
         EXISTS (SELECT 1 FROM dependencies d WHERE d.parent_id = jobs.job_id)
         OR EXISTS (SELECT 1 FROM settled s WHERE s.settled_id = jobs.job_id));
+
+-- WATCHED
+SELECT job_id FROM jobs WHERE dependents > 1 AND pending + running + unmade > 0;
+
+-- TASKS_OF_RUNS
+SELECT job_id, task FROM runs WHERE run_id IN (VALUES (?));
+
+-- OPEN_TASKS
+SELECT child_id, parent_id, task, ends FROM dependencies
+    WHERE parent_id = ? AND judged = 0 AND task IN (VALUES (?)) LIMIT ?;
+
+-- FOLLOWERS
+SELECT child_id FROM dependencies WHERE parent_id = ? AND judged = 2 ORDER BY child_id;
+
+-- LEADERS
+SELECT parent_id FROM dependencies WHERE child_id = ? AND judged = 2;
+
+-- LAST_OF_TASKS
+SELECT task, status, reason FROM runs WHERE run_id IN (
+        SELECT max(run_id) FROM runs WHERE of_array = 1 AND job_id = ? AND task IN (VALUES (?)) GROUP BY task);
 
 -- FLOW_JOBS
 SELECT job_id FROM jobs WHERE flow = ? ORDER BY job_id;

@@ -18,8 +18,8 @@ Options:
   --limit=KEY=COUNT...
                       Start only while fewer than COUNT runs with this KEY are running, such as db=3. May be repeated.
   --unique=KEY        Submit nothing while a job with this KEY has not ended: print the ID of that job.
-  --after=JOBS        Start when these jobs have ended: 12 (with success), 12:failed, 12:any. Several with commas. If a
-                      job ends otherwise, this one fails at once (dependency).
+  --after=JOBS        Start when these jobs have ended: 12 (with success), 12:failed, 12:any, 12.3 (one task), 12:same
+                      (task by task). Several with commas. If one ends otherwise, this job fails (dependency).
   --file=FILE         Submit the jobs of a flow file, `-` for stdin, all or none.
   --timeout=DURATION  Stop and fail a run that takes longer.
   --kill-grace=DURATION

@@ -12,7 +12,9 @@ from msgspec import Struct
 from zsched.model.fields import Codec
 from zsched.model.limits import AFTER_PER_JOB_MAX, INTEGER_MAX
 
-FORMS: Final = "write the number of a job (12), of an earlier job of this request (#1), and an end (12:any)"
+FORMS: Final = (
+    "write the number of a job (12), of a task of it (12.3), of an earlier job of this request (#1), or 12:any"
+)
 
 
 class Ends(StrEnum):
@@ -21,41 +23,50 @@ class Ends(StrEnum):
     OK = "ok"  # success
     FAILED = "failed"  # it ran, and failed
     ANY = "any"  # also cancelled, or never started
+    SAME = "same"  # each task for the success of the task with the same index
 
 
-_ENTRY: Final = re.compile(rf"(#?)([1-9][0-9]{{0,15}})(?::({'|'.join(Ends)}))?", re.ASCII)
+_ENTRY: Final = re.compile(rf"(#?)([1-9][0-9]{{0,15}})(?:\.([0-9]{{1,10}}))?(?::({'|'.join(Ends)}))?", re.ASCII)
 # The form of an entry, for callers.
 ENTRY: Final = f"^{_ENTRY.pattern}$"
 
 
 class Dependency(Struct, frozen=True):
-    """A job that another one waits for. `job` is its number, or its place in the same request, from 1, if `placed`."""
+    """A job that another one waits for. `job` is its number, or its place in the same request, from 1, if `placed`.
+    `task`: the index of a single task.
+    """
 
     job: int
     ends: Ends = Ends.OK
     placed: bool = False
+    task: int | None = None
 
     def __str__(self) -> str:
-        return f"{'#' if self.placed else ''}{self.job}{'' if self.ends is Ends.OK else f':{self.ends}'}"
+        task = "" if self.task is None else f".{self.task}"
+        return f"{'#' if self.placed else ''}{self.job}{task}{'' if self.ends is Ends.OK else f':{self.ends}'}"
 
     def numbered(self, first: int) -> Dependency:
         """The same with the number of the job, if the first job of the request has the number `first`."""
-        return Dependency(first + self.job - 1, self.ends) if self.placed else self
+        return Dependency(first + self.job - 1, self.ends, task=self.task) if self.placed else self
 
 
 def parse_after(given: Sequence[int | str]) -> tuple[Dependency, ...]:
     """The entries of `after`. Raises AfterError."""
     if len(given) > AFTER_PER_JOB_MAX:
         raise AfterError(None, f"at most {AFTER_PER_JOB_MAX} entries, not {len(given)}: put a job between them")
-    found: dict[tuple[bool, int], Dependency] = {}
+    found: dict[tuple[bool, int, int | None], Dependency] = {}
     for place, entry in enumerate(given):
         parsed = _ENTRY.fullmatch(str(entry))
         if parsed is None or int(parsed[2]) > INTEGER_MAX:
             raise AfterError(place, f"{str(entry)[:64]!r} names no job: {FORMS}")
-        dependency = Dependency(int(parsed[2]), Ends(parsed[3] or Ends.OK), parsed[1] == "#")
-        if (dependency.placed, dependency.job) in found:
+        task = None if parsed[3] is None else int(parsed[3])
+        dependency = Dependency(int(parsed[2]), Ends(parsed[4] or Ends.OK), parsed[1] == "#", task)
+        if task is not None and dependency.ends is Ends.SAME:
+            raise AfterError(place, f"{dependency} names one task: `same` is for a whole array")
+        key = dependency.placed, dependency.job, task
+        if key in found:
             raise AfterError(place, f"{dependency} names a job that stands there already: name it once")
-        found[dependency.placed, dependency.job] = dependency
+        found[key] = dependency
     return tuple(found.values())
 
 
@@ -80,7 +91,7 @@ def misplaced(after: Iterable[Dependency], place: int) -> tuple[int, str] | None
 def meets(ends: Ends, status: str, *, ran: bool) -> bool:
     """Whether the final status of a job is the end that another one waits for. `ran`: it had started."""
     match ends:
-        case Ends.OK:
+        case Ends.OK | Ends.SAME:
             return status == "success"
         case Ends.FAILED:
             return status == "failed" and ran
@@ -92,8 +103,9 @@ def _read(text: str) -> tuple[Dependency, ...]:
 
 
 def _read_entry(word: str) -> Dependency:
-    job, _, ends = word.partition(":")
-    return Dependency(int(job), Ends(ends or Ends.OK))
+    named, _, ends = word.partition(":")
+    job, _, task = named.partition(".")
+    return Dependency(int(job), Ends(ends or Ends.OK), task=int(task) if task else None)
 
 
 AFTER: Final = Codec(

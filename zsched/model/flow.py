@@ -14,10 +14,10 @@ from zsched.model.after import Ends
 FLOW_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,127}")
 FLOW_NAME_RULE: Final = "1 to 128 letters, digits, _ and -, a letter or _ first"
 
-_ENTRY: Final = re.compile(rf"({FLOW_NAME.pattern})((?::(?:{'|'.join(Ends)}))?)", re.ASCII)
+_ENTRY: Final = re.compile(rf"({FLOW_NAME.pattern})((?:\.[0-9]{{1,10}})?(?::(?:{'|'.join(Ends)}))?)", re.ASCII)
 
 # The form of an entry of `after` in a flow, for callers.
-FLOW_ENTRY: Final = rf"^({FLOW_NAME.pattern}|[1-9][0-9]{{0,15}})(:({'|'.join(Ends)}))?$"
+FLOW_ENTRY: Final = rf"^({FLOW_NAME.pattern}|[1-9][0-9]{{0,15}})(\.[0-9]{{1,10}})?(:({'|'.join(Ends)}))?$"
 # An entry that begins so names a job that exists already.
 _NUMBER: Final = re.compile("[0-9]")
 _FORMS: Final = "write the name of a job, or the number of one that exists, with :failed or :any for another end"
@@ -52,8 +52,8 @@ def in_order(jobs: Mapping[str, Sequence[object]]) -> dict[str, list[object]]:
                     faults.append((name, f"after/{place}", f"invalid entry {entry[:64]!r}: {_FORMS}"))
             elif found[1] not in jobs:
                 faults.append((name, f"after/{place}", _unknown(found[1], jobs)))
-            elif found[1] in named[name]:
-                faults.append((name, f"after/{place}", f"{found[1]} stands there twice: name it once"))
+            elif entry in after[:place]:
+                faults.append((name, f"after/{place}", f"{entry} stands there twice: name it once"))
             else:
                 named[name].append(found[1])
     try:

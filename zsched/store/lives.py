@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
 
@@ -200,8 +200,16 @@ class Lives(Core):
         """
         followed = [each for each in moved if each.move.successor is not None]
         successors = self._succeed(followed, change) if followed else {}
-        self._ledger.note_ends(each.job_id for each in moved if each.move.final and each.run_id not in successors)
+        ended = [each for each in moved if each.move.final and each.run_id not in successors]
+        self._ledger.note_ends(each.job_id for each in ended)
+        self._settle(ended)
         return [each._replace(successor=successors.get(each.run_id)) for each in moved] if successors else moved
+
+    def _settle(self, ended: Iterable[Moved]) -> None:
+        """Note those of the ended tasks for which others wait; followers.py does."""
+
+    def _settle_part(self, job_id: JobId, part: tuple[int, int]) -> None:
+        """The same for tasks of an array that have ended without a run, or some of which have."""
 
     def _succeed(self, ended: Sequence[Moved], change: Change) -> dict[int, RunId]:
         """Make the successors of ended runs whose tasks may have one; returns them by run."""

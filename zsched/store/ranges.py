@@ -13,12 +13,13 @@ from zsched.store.engine import Engine, ReadEngine, Row
 # States of ranges.
 UNMADE: Final = "unmade"
 HELD: Final = "held"
+WAITS: Final = "waits"
 CANCELLED: Final = "cancelled"
 FAILED: Final = "failed"
 # The final status of the tasks of a range, by its state.
 ENDS: Final = {CANCELLED: RunStatus.CANCELLED, FAILED: RunStatus.FAILED}
 # Those whose tasks have not ended.
-LIVE: Final = frozenset({UNMADE, HELD, "waits"})
+LIVE: Final = frozenset({UNMADE, HELD, WAITS})
 
 
 class Range(NamedTuple):

@@ -166,12 +166,13 @@ class EngineReader:
         stderr = Stream(head=kept[3], tail=kept[4], total=kept[5])
         return RunOutput(form == "text", stdout, stderr)
 
-    def waits_for(self, job_id: JobId, limit: int) -> Waits:
+    def waits_for(self, job_id: JobId, limit: int, *, same: bool = False) -> Waits:
+        state = 2 if same else 0
         first = [
-            (Dependency(parent_id, Ends(ends)), rows.RUN_STATUS[status])
-            for parent_id, ends, status in self._execute(after.WAITS_FOR, (job_id, limit))
+            (Dependency(parent_id, Ends(ends), task=None if task < 0 else task), rows.RUN_STATUS[status])
+            for parent_id, task, ends, status in self._execute(after.WAITS_FOR, (job_id, state, limit))
         ]
-        return Waits(first, int(self._execute(after.COUNT_WAITS, (job_id,))[0][0]))
+        return Waits(first, int(self._execute(after.COUNT_WAITS, (job_id, state))[0][0]))
 
     def flow(self, flow: JobId) -> Generator[JobId]:
         return self._each(_job_id, after.FLOW_JOBS, (flow,))

@@ -7,19 +7,24 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from zsched.model.after import Dependency
+from zsched.model.arrays import TaskArray
 from zsched.model.types import JobId, RunStatus
 
 
 @dataclass(frozen=True, slots=True)
 class Parent:
     """A job for which others may wait. `ended`: its final status, None while it is live or this turn changes it.
-    `ran`: not so if it failed without a start.
+    `ran`: not so if it failed without a start. `some_ended`: some of its tasks have, or may have. `followers`: how many
+    arrays wait for it task by task.
     """
 
     owner: str
     recurring: bool
     ended: RunStatus | None
     ran: bool = True
+    array: TaskArray | None = None
+    some_ended: bool = False
+    followers: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,8 +144,10 @@ class Reader(Tokens, Protocol):
 
     # --- jobs that wait for others ---
 
-    def waits_for(self, job_id: JobId, limit: int) -> Waits:
-        """The jobs that a job still waits for, up to `limit` of them by their ids."""
+    def waits_for(self, job_id: JobId, limit: int, *, same: bool = False) -> Waits:
+        """The jobs that a job still waits for, up to `limit` of them by their ids. `same`: instead those for whose
+        tasks its own may wait.
+        """
 
     def flow(self, flow: JobId) -> Generator[JobId]:
         """The jobs of a flow that exist, in order."""

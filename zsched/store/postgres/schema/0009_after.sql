@@ -7,10 +7,15 @@ CREATE TABLE dependencies (
     child_id  BIGINT NOT NULL,
     judged    BIGINT NOT NULL DEFAULT 0,
     parent_id BIGINT NOT NULL,
-    ends      TEXT COLLATE "C" NOT NULL CHECK (ends IN ('ok', 'failed', 'any')),
-    PRIMARY KEY (child_id, judged, parent_id)
+    task      BIGINT NOT NULL DEFAULT -1,
+    ends      TEXT COLLATE "C" NOT NULL CHECK (ends IN ('ok', 'failed', 'any', 'same')),
+    PRIMARY KEY (child_id, judged, parent_id, task)
 );
 CREATE INDEX dependencies_on ON dependencies (parent_id, judged);
 CREATE TABLE settled (
-    settled_id BIGINT PRIMARY KEY
+    settled_id BIGINT NOT NULL,
+    first_task BIGINT NOT NULL,
+    last_task  BIGINT NOT NULL,
+    PRIMARY KEY (settled_id, first_task)
 );
+CREATE INDEX jobs_watched ON jobs (job_id) WHERE dependents > 1;
