@@ -149,6 +149,16 @@ def test_failure_without_a_start_is_not_the_failure_of_a_run(base: Base, *, expi
     assert fate(base, child)[0] == (FAILED if expired else PENDING)
 
 
+def test_only_the_last_run_says_whether_a_parent_has_run(base: Base) -> None:
+    base.register()
+    parent, child = submit(base, spec(deadline_ms=NOW + 5), spec("#1:failed"))
+    base.fail_lost(claim(base)[parent])
+    base.store.expire(NOW + 6, 10)
+    judge(base)
+    assert fate(base, parent) == (FAILED, "expired")
+    assert fate(base, child) == (FAILED, "dependency")
+
+
 def test_job_that_waits_may_be_held_due_later_and_limited_as_well(base: Base) -> None:
     fields = {"hold": True, "run_at_ms": NOW + 1_000, "limits": {"db": 1}}
     parent, child = submit(base, spec(), spec("#1", **fields))

@@ -523,10 +523,10 @@ _MUTANTS: Final = (
             "",
         ),
     ),
-    mutant("a job starts however the other has ended", returns("dependencies._why_unmet", "''")),
+    mutant("a job starts however the other has ended", returns("followers.why_unmet", "''")),
     mutant("any failure is one of a run", returns("DependenciesWriter._ran", "True")),
     mutant("the end of a job that others wait for is not noted", never("Ledger.end_jobs", "linked")),
-    mutant("a job that can't start any more waits on", without_call("DependenciesWriter._judge", "self._move_list")),
+    mutant("a job that can't start any more waits on", without_call("FollowersWriter._judge", "self._move_list")),
     mutant("a free job is not made ready", ("after.FREE", "blocked & ~32", "blocked")),
     mutant(
         "parents that ended before the submit are not looked at",

@@ -95,7 +95,8 @@ JOB: Final[Schema] = {
     "unique": _text("Refused while a job with this key has not ended", "index", pattern=f"^{KEY_NAME.pattern}$"),
     "after": {
         "description": "The job starts when these jobs have ended: `12` (with success), `12:failed` (after a start),"
-        " `12:any`, `12.3` (one task), `12:same` (task by task). `#1` is the first job of the same request; a job may name earlier ones only",
+        " `12:any`, `12.3` (one task), `12:same` (task by task). `#1` is the first job of the same request; a job"
+        " may name earlier ones only",
         "anyOf": [
             {
                 "type": "array",

@@ -39,16 +39,16 @@ class DependenciesWriter(FollowersWriter):
                 owner=owner or "",
                 recurring=bool(recurring),
                 ended=ended,
-                ran=ended is not RunStatus.FAILED or self._ran(job_id),
+                ran=ended is not RunStatus.FAILED or self._ran(job_id, 1 if tasks is None else _LAST_RUNS),
                 array=None if tasks is None else read_array(tasks),
                 some_ended=bool(some) or job_id in changing,
                 followers=followers,
             )
         return found
 
-    def _ran(self, job_id: int) -> bool:
-        """Whether a job that has failed had started; of an array, one of the last of its tasks that failed."""
-        return any(reason not in NEVER_RAN for (reason,) in self._execute(after.LAST_FAILURES, (job_id, _LAST_RUNS)))
+    def _ran(self, job_id: int, runs: int) -> bool:
+        """Whether a job that has failed had started, by those of its last runs that failed."""
+        return any(reason not in NEVER_RAN for (reason,) in self._execute(after.LAST_FAILURES, (job_id, runs)))
 
     def _await_parents(self, jobs: Iterable[tuple[JobId, Sequence[Dependency]]]) -> None:
         """Store what jobs wait for. What has ended already is judged at the end of the turn."""
