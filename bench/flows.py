@@ -35,7 +35,7 @@ def main() -> None:
 
 
 def diamond(witness: Path, width: int, middle: str = "true") -> list[Body]:
-    """A start, some jobs that wait for it, and an end that waits for all of them. `middle`: the command of the first."""
+    """A start, jobs that wait for it, and an end that waits for all of them. `middle`: the command of the first one."""
     jobs: list[Body] = [{"name": "start", "command": noted(witness, "start", "true")}]
     for number in range(width):
         command = noted(witness, f"m{number}", "true" if number else middle)

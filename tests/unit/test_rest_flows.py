@@ -95,8 +95,8 @@ def test_job_that_can_not_be_waited_for_is_refused(rest: Rest, after: list[Any],
 def test_places_and_bounds_of_an_array_are_checked(rest: Rest) -> None:
     jobs = [{"name": "j", "command": "true", "after": after} for after in ([], ["#3"], [])]
     assert list(faults(rest.post("/jobs", jobs))) == ["#/1/after/0"]
-    tasks = [{"name": "j", "command": "true", "array": "0-3"}, {"name": "j", "command": "true", "array": "1-4"}]
-    tasks[1]["after"] = ["#1:same"]
+    first = {"name": "j", "command": "true", "array": "0-3"}
+    tasks = [first, {**first, "array": "1-4", "after": ["#1:same"]}]
     (said,) = faults(rest.post("/jobs", tasks)).values()
     assert said == "#1:same needs equal indexes: job #1 has 0-3, and this job 1-4"
     many = [{"name": "j", "command": "true"}] * 101
@@ -154,7 +154,8 @@ def test_flow_is_repaired_by_one_call(rest: Rest) -> None:
     flow = {"a": {"command": "true"}, "b": {"command": "true", "after": ["a"]}}
     jobs = rest.post("/flows", {"jobs": flow}).json["jobs"]
     run(rest, fails=True)
-    select = rest.get(f"/flows/{jobs['a']}").json["jobs"]["jobs"]
+    select = f"flow:{jobs['a']}"
+    assert rest.post("/jobs/wait", {"select": select}).json["failed"]["count"] == 2
     done = rest.post("/jobs/bulk", {"action": "rerun", "select": select, "status": "failed"}).json
     assert done["done"]["count"] == 2
     assert [run(rest), run(rest)] == [jobs["a"], jobs["b"]]

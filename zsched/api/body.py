@@ -116,8 +116,8 @@ class FlowParts(Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class SelectBody(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """Selects the jobs of a call on many jobs. `select`: numbers, ranges such as `1-5000,7001`, or `all`, the caller's
-    own. `owner` leaves out the jobs of others; `all_owners`: `all` means the jobs of all owners.
+    """Selects the jobs of a call on many jobs. `select`: numbers, ranges such as `1-5000,7001`, flows (`flow:12`), or
+    `all`, the caller's own. `owner` leaves out the jobs of others; `all_owners`: `all` means the jobs of all owners.
     """
 
     select: str | tuple[Annotated[int, Meta(ge=1, le=INTEGER_MAX)], ...]

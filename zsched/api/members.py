@@ -189,10 +189,12 @@ FLOW_AFTER: Final[Schema] = {
     ],
     "examples": [["fetch", "train:any"]],
 }
+_SELECTED: Final = "([0-9]{1,16}(-[0-9]{1,16})?|flow:[0-9]{1,16})"
 SELECT: Final[Schema] = {
-    "description": "The numbers of jobs as a text such as `1-5000,7001` or as an array; or `all`: the caller's own",
+    "description": "The numbers of jobs as a text such as `1-5000,7001` or as an array, or flows, such as `flow:12`; or"
+    " `all`: the caller's own",
     "anyOf": [
-        {"type": "string", "pattern": "^(all|[0-9]{1,16}(-[0-9]{1,16})?(,[0-9]{1,16}(-[0-9]{1,16})?)*)$"},
+        {"type": "string", "pattern": f"^(all|{_SELECTED}(,{_SELECTED})*)$"},
         {"type": "array", "items": {"type": "integer", "minimum": 1, "maximum": INTEGER_MAX}, "minItems": 1},
     ],
     "examples": ["1-5000,7001", [1, 2, 3], "all"],

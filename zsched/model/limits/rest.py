@@ -83,6 +83,9 @@ BULK_MS_MAX = 20_000
 # Jobs that one call may name by their numbers. A call that waits holds one byte for each of them. More is 413.
 SELECTED_JOBS_MAX = 1_000_000
 
+# Flows that one call may name. More is 413.
+FLOWS_SELECTED_MAX = 100
+
 # Spans of job numbers (`1-5000,7001` has two) in one list of an answer. A longer list is cut; its count is not.
 SPANS_SHOWN_MAX = 10_000
 
