@@ -354,6 +354,7 @@ def turn_over(base: Base) -> dict[JobId, list[int]]:
         pass
     base.store.make_tasks(NOW, 1_000)
     base.turn()
+    assert contradictions(base) == []
     started: dict[JobId, list[int]] = {}
     while runs := base.claim(count=1_000):
         for run in runs:

@@ -638,7 +638,9 @@ _MUTANTS: Final = (
     ),
     mutant("what was counted for limits is not stored", never("Ledger.write", "self.tallied")),
     mutant("a unique key is anybody's", returns("queues.demand_free_keys", "")),
-    mutant("a unique key is never free again", ("JobsWriter.unique_holder", "if last and last[0][0]", "if last")),
+    mutant(
+        "a unique key is never free again", ("JobsWriter.unique_holder", "if self.last_fire_lives(holder)", "if holder")
+    ),
     mutant(
         "a job does not take its unique key",
         ("JobsWriter._add_parts", "self._engine.sendmany(sql.HOLD_UNIQUE, keys)", "pass"),

@@ -28,7 +28,7 @@ ENDED_TARGETS_OF: Final = f"""
 # A job that has ended, as removal.ENDED_JOBS.
 REMOVABLE: Final = """
     SELECT job_id, created_ms, updated_ms, success, failed, cancelled, tags, schedule IS NOT NULL, unique_key,
-        dependents > 0 OR after_jobs IS NOT NULL
+        task_array IS NOT NULL, dependents > 0 OR after_jobs IS NOT NULL
     FROM jobs WHERE job_id = ? AND schedule IS NULL AND pending + running + unmade = 0"""
 
 # --- hold, release and rerun ---

@@ -14,7 +14,7 @@ PARENTS: Final = """
     SELECT job_id, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), schedule IS NOT NULL,
         CASE WHEN pending + running + unmade = 0 THEN status END, task_array, success + failed + cancelled > 0,
         (SELECT count(*) FROM dependencies d WHERE d.parent_id = jobs.job_id AND d.judged = 2)
-    FROM jobs WHERE job_id IN (VALUES (?))"""
+    FROM jobs WHERE job_id IN (VALUES (?)) AND removing_ms IS NULL"""
 # Why those of the last runs of a job failed that did, up to a number of runs.
 LAST_FAILURES: Final = """
     SELECT reason FROM (SELECT status, reason FROM runs WHERE job_id = ? ORDER BY run_id DESC LIMIT ?) AS latest

@@ -51,13 +51,21 @@ class Retention(Protocol):
 
     def remove(self, job_id: JobId, actor: str, reason: str, now_ms: int) -> bool:
         """Remove a job that has ended, with everything of it but its events. False: it has not ended, has a schedule,
-        or this turn has changed it. For a job that `is_needed` the caller must not ask.
+        or this turn has changed it. An array with many runs is removed in steps, of which this is the first. For a job
+        that `is_needed` the caller must not ask.
         """
 
     def is_needed(self, job_id: JobId) -> bool:
         """Whether an ended job must stay: a job that waits for it, or has waited, has not ended; or its end is not
         handled to its end.
         """
+
+    def remove_more(self, actor: str, now_ms: int) -> bool:
+        """The next step of the removal of an array. False: there is none to be removed."""
+
+    @property
+    def removing(self) -> bool:
+        """Whether the removal of an array is under way."""
 
     def purge_usage(self, now_ms: int) -> None:
         """Remove usage of more than USAGE_DAYS_MAX days ago."""
