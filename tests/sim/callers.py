@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
+from tests.sim.arrays import TaskCaller
 from tests.sim.jobs import FOREVER, PLACES, Child, Poison, Script
 from tests.sim.network import Path
 from tests.sim.scheduler import Answer, Done, Refused, Scheduler, Undone
@@ -21,6 +22,7 @@ from tests.sim.timeline import Timeline
 from tests.sim.violation import Violation
 from zsched.model.access import Caller
 from zsched.model.after import Dependency, Ends
+from zsched.model.arrays import parse_array
 from zsched.model.backoff import Backoff
 from zsched.model.edits import JobEdit
 from zsched.model.spans import Spans, of_numbers
@@ -94,8 +96,21 @@ class Asked:
     # How long after its ack it is to be held, and run again.
     hold_ms: int | None = None
     rerun_ms: int | None = None
+    # The indexes of its tasks and its cap, if it is an array; what will be done with some tasks; and how many reruns of
+    # some were sent.
+    indexes: Sequence[int] = ()
+    cap: int | None = None
+    task_acts: list[str] = field(default_factory=list)
+    reran: int = 0
     # What was acked of its schedule; None while a change is under way, for it may have been done.
     schedule: str | None = "scheduled"
+
+    def give_array(self, text: str, indexes: Sequence[int], cap: int | None) -> None:
+        """Its tasks must not take long together, and have no dates."""
+        self.indexes, self.cap = indexes, cap
+        self.turn["array"] = parse_array(text)
+        self.script = replace_script(self.script, lasts_ms=min(self.script.lasts_ms, 1_500))
+        self.times = {}
 
 
 @dataclass(slots=True)
@@ -167,6 +182,9 @@ class Client:
         # The same for jobs that wait for others. In half of the seeds some do.
         self._order = Random(repr(chance.getstate()) + "after")
         self._waiting = self._order.random() < 0.5
+        # The same for arrays.
+        tasks = Random(repr(chance.getstate()) + "tasks")
+        self._tasks = TaskCaller(timeline, scheduler, path, story, tasks, CLIENT)
         # So that workers ask for runs ahead.
         self._short = chance.random() < 0.4
 
@@ -183,6 +201,8 @@ class Client:
             if one.ever_held:
                 # It may be held again.
                 self._timeline.after(3_000, partial(self._change_hold, one, hold=False))
+            one.reran += 2
+            self._tasks.forget(one)
         self.jobs = {job: one for job, one in self.jobs.items() if job in jobs}
         self._unsure_keys.update(UNIQUE_KEYS)
         for request in self._requests:
@@ -201,7 +221,13 @@ class Client:
             key = b"key %d" % len(self.asked)
             once, tries = Once("client", key, key), self._habit.randint(2, 5)
         request = Request(batch, once, tries)
-        if len(batch) == 1 and not batch[0].recurring and self._ordered and self._turn.random() < 0.4:
+        if (
+            len(batch) == 1
+            and not batch[0].recurring
+            and not batch[0].indexes
+            and self._ordered
+            and self._turn.random() < 0.4
+        ):
             batch[0].turn["unique"] = self._turn.choice(UNIQUE_KEYS)
         self._requests.append(request)
         self._story.tell("client", "submits %s", ", ".join(f"{one.name} ({one.script.command})" for one in batch))
@@ -316,6 +342,8 @@ class Client:
                 self._timeline.after(one.hold_ms, partial(self._hold, one))
             if one.acked is None and one.rerun_ms is not None:
                 self._timeline.after(one.rerun_ms, partial(self._rerun, one))
+            if one.acked is None:
+                self._tasks.on_acked(one)
             one.acked = job_id
             self.jobs[job_id] = one
 
@@ -445,17 +473,22 @@ class Client:
             one.hold_ms = self._act.choice((0, 5, 500, 4_000))
         if not one.recurring and self._act.random() < 0.1 and not (one.script.kills or "deadline_ms" in one.times):
             one.rerun_ms = self._act.choice((50, 1_000, 10_000, 40_000))
+        self._tasks.give_array(one)
         self.asked[name] = one
         return one
 
     def _give_parents(self, batch: Sequence[Asked], place: int) -> None:
-        """Let a job wait for some that come before it in its request, or were acked before."""
+        """Let a job wait for some that come before it in its request, or were acked before. Not arrays, which
+        contract/test_dependencies.py tests.
+        """
         draw, one = self._order, batch[place]
-        if one.recurring or draw.random() < 0.4:
+        if one.recurring or one.indexes or draw.random() < 0.4:
             return
         placed = [(other, Dependency(number, placed=True)) for number, other in enumerate(batch[:place], 1)]
         known = [(other, Dependency(job)) for job, other in list(self.jobs.items())[-12:] if job not in self.removed]
-        choice = [(other, dependency) for other, dependency in placed + known if not other.recurring]
+        choice = [
+            (other, dependency) for other, dependency in placed + known if not other.recurring and not other.indexes
+        ]
         chosen = draw.sample(choice, min(len(choice), draw.choice((1, 1, 1, 2, 3))))
         for other, dependency in chosen:
             ends = draw.choice((Ends.OK, Ends.OK, Ends.OK, Ends.ANY, Ends.ANY, Ends.FAILED))

@@ -551,6 +551,39 @@ _MUTANTS: Final = (
         "a restored job does not wait any more",
         ("Lives._follow", " | Blocked.PARENTS", ""),
     ),
+    # --- arrays ---
+    mutant("a cap does not count", ("arrays._state", "read_array(text)", "TaskArray(read_array(text).parts)")),
+    mutant(
+        "a back-off keeps the place of its task",
+        ("Lives._follow", "if of_array and blocked & ~_OPEN:", "if of_array and blocked & Blocked.HELD:"),
+    ),
+    mutant("a held task keeps its place", ("array_sql.LEAVE_PLACES", "blocked & 1 = 0", "blocked & 1 = 2")),
+    mutant("a place is given to nobody", ("array_sql.GIVE_PLACES", "r.blocked IN (1, 5, 17)", "r.blocked IN (5, 17)")),
+    mutant("a place that is given is not counted", ("TasksWriter._fill", "Shift(waiting=-placed)", "Shift()")),
+    mutant("a run that leaves without a place is still counted", never("Lives._record", "len(moved[0]) > _PLACE")),
+    mutant("made tasks stay unmade", without_call("TasksWriter._fill", "self._ranges.begin_later")),
+    mutant(
+        "a range of tasks loses one when some are made",
+        ("TasksWriter._fill", "made[-1] + 1, span.last, 1)", "made[-1] + 2, span.last, 1)"),
+    ),
+    mutant("making stops at the bound of a turn for ever", without_call("TasksWriter.make_tasks", "self._arrays.stir")),
+    mutant("a turn that has made tasks does not go on", ("Dispatcher.on_tick", " or crowded", "")),
+    mutant("an array is forgotten by a restart", ("array_sql.LIVE_ARRAYS", "unmade > 0", "unmade > 99")),
+    mutant("failures without end are allowed", ("arrays._state", "max_fails=max_fails", "max_fails=None")),
+    mutant("too many failures spare unmade tasks", without_call("TasksWriter._give_up", "self._end_unmade")),
+    mutant(
+        "a cancel of an array spares unmade tasks", ("TasksWriter.cancel_tasks", "self._end_unmade(", "(lambda *_: 0)(")
+    ),
+    mutant("a cancel by index spares running runs", ("transitions.RUNNING_TASKS", "of_array = 1", "of_array = 2")),
+    mutant(
+        "a rerun of an array forgets cancelled tasks",
+        ("RerunsWriter.rerun_array", "self._ranges.clear(job_id)", "pass"),
+    ),
+    mutant(
+        "a rerun of tasks counts the old ends",
+        ("RerunsWriter.rerun_tasks", "{str(status): -count", "{str(status): 0 * count"),
+    ),
+    mutant("a restore leaves the places of delayed runs", without_call("IdentityWriter.succeed", "self._ledger.shift")),
     # --- holds and reruns ---
     mutant("a hold leaves the job's runs ready", ("JobsWriter._hold", "acts.HOLD_RUNS", "acts.RELEASE_RUNS")),
     mutant("a hold leaves running runs alone", ("acts.HOLD_RUNS", "'pending', 'running'", "'pending'")),

@@ -196,7 +196,7 @@ class Mailbox:
 class Habits:
     """How this seed's scheduler is set up. `commit_ms` bounds how long a turn takes. `places`: the addresses in the
     lists of workers. One of them is active at a time, and another one at the next start. `keep`: how long ended jobs
-    are kept. `judge_max`: dependencies that a turn judges.
+    are kept. `turn_tasks_max`, `judge_max`: as of Settings.
     """
 
     timeout_ms: int
@@ -207,6 +207,7 @@ class Habits:
     places: int = 1
     keep: Keep = KEEP_ALL
     judge_max: int = JUDGE_MAX
+    turn_tasks_max: int = 1_000
 
 
 class Scheduler:
@@ -297,6 +298,7 @@ class Scheduler:
                 new_token=self._new_token,
                 keep=KEEP_ALL if self.away else self.habits.keep,
                 judge_max=self.habits.judge_max,
+                turn_tasks_max=self.habits.turn_tasks_max,
             ),
             now,
         )

@@ -86,9 +86,6 @@ class TaskArray:
                 break
         return taken
 
-    def with_cap(self, cap: int | None) -> TaskArray:
-        return TaskArray(self.parts, cap)
-
 
 def parse_array(text: str) -> TaskArray:
     """Read an array. Only a cap, as `%4`, has no parts. Raises ValueError with a sentence."""
