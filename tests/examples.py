@@ -125,6 +125,12 @@ EXAMPLES: Final = (
         "zsched submit --hold true",
         {"status": "pending", "why.code": "held"},
     ),
+    Example(
+        "after",
+        {"command": "true", "after": ["1:any"]},
+        "zsched submit --after 1:any true",
+        {"status": "success", "after": ["1:any"]},
+    ),
     Example("delay", {"command": "true", "delay": "1.1s"}, "zsched submit --delay 1.1s true", {LATE: LATER}),
     Example(
         "deadline",

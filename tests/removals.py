@@ -1290,8 +1290,8 @@ _REMOVALS: Final = (
         "the cap is asked only within the turn",
         "unit/test_rest_idempotency.py::test_a_full_scheduler_answers_what_it_has_done_and_takes_nothing_new",
         never(
-            "Jobs.on_post",
-            "self._context.inbox.full and not (key and idempotency.known(req, key, self._context.reader))",
+            "jobs.submit",
+            "context.inbox.full and not (key and idempotency.known(req, key, context.reader))",
         ),
     ),
     removal(
@@ -1526,7 +1526,41 @@ _REMOVALS: Final = (
         30,
         "a run that follows one of a held job is ready",
         "contract/test_acts.py::test_running_run_of_a_held_job_goes_on_and_what_follows_it_is_held",
-        ("Lives._follow", "before & (Blocked.HELD | Blocked.CAP)", "0"),
+        ("Lives._follow", "Blocked.HELD | ", ""),
+    ),
+    removal(
+        13,
+        "a job does not wait for others",
+        "contract/test_dependencies.py::test_job_waits_for_all_jobs_that_it_names",
+        never("JobSpec.blocked_at", "self.after"),
+    ),
+    removal(
+        13,
+        "a job that others wait for is removed",
+        "contract/test_dependencies.py::test_parents_stay_while_a_dependent_lives",
+        returns("RetentionWriter._needed", "set()"),
+    ),
+    removal(
+        13,
+        "an array starts although it waits for a job",
+        "contract/test_dependencies.py::test_array_waits_as_a_whole_and_its_dependent_for_all_tasks",
+        (
+            "array_sql.STATES",
+            "OR NOT EXISTS (SELECT 1 FROM dependencies d WHERE d.child_id = jobs.job_id AND d.judged = 0)",
+            "OR 1 = 1",
+        ),
+    ),
+    removal(
+        13,
+        "a task starts before the task that it follows has succeeded",
+        "contract/test_dependencies.py::test_each_task_waits_for_the_same_task",
+        ("TasksWriter._add_tasks", "ranges.WAITS if follows else ranges.UNMADE", "ranges.UNMADE"),
+    ),
+    removal(
+        13,
+        "the end of a task for which others wait is not noted",
+        "contract/test_dependencies.py::test_job_waits_for_one_task_of_an_array",
+        without_call("Lives._end_tasks", "self._settle"),
     ),
     removal(
         30,

@@ -272,14 +272,14 @@ class Base:
         self._check_places()
 
     def without_runs(self) -> dict[tuple[int, int], str]:
-        """The tasks of arrays that no run describes: `unmade`, held ones included, or `cancelled`."""
+        """The tasks of arrays that no run describes: `unmade`, held ones included, `cancelled` or `failed`."""
         arrays: dict[int, str] = dict(self.rows("SELECT job_id, task_array FROM jobs WHERE task_array IS NOT NULL"))
         found: dict[tuple[int, int], str] = {}
         for job_id, first, last, state in self.rows("SELECT job_id, first_task, last_task, state FROM task_ranges"):
             for task in parse_array(arrays[job_id]):
                 if first <= task <= last:
                     assert (job_id, task) not in found, "ranges overlap"
-                    found[job_id, task] = "cancelled" if state == "cancelled" else "unmade"
+                    found[job_id, task] = state if state in ("cancelled", "failed") else "unmade"
         return found
 
     def _check_places(self) -> None:

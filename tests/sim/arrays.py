@@ -17,7 +17,6 @@ from tests.sim.scheduler import Answer, Done, Refused, Scheduler, Undone
 from tests.sim.story import Story
 from tests.sim.timeline import Timeline
 from tests.sim.violation import Violation
-from zsched.model.access import Caller
 from zsched.model.limits import TICK_MS_MAX
 from zsched.model.types import JobId
 from zsched.scheduler.dispatcher.acts import Hold, Release
@@ -64,15 +63,12 @@ _FREE_TURNS: Final = 100
 class TaskCaller:
     """Holds, releases, cancels and runs some tasks of an array again, after its submit was acked."""
 
-    def __init__(
-        self, timeline: Timeline, scheduler: Scheduler, path: Path, story: Story, chance: Random, caller: Caller
-    ) -> None:
+    def __init__(self, timeline: Timeline, scheduler: Scheduler, path: Path, story: Story, chance: Random) -> None:
         self._timeline = timeline
         self._scheduler = scheduler
         self._path = path
         self._story = story
         self._chance = chance
-        self._caller = caller
         # In some seeds many jobs are arrays.
         self._often = chance.choice((0.0, 0.1, 0.4))
 
@@ -107,13 +103,13 @@ class TaskCaller:
         job = JobId(one.acked)
         if act == "hold":
             self._call(
-                Hold(job, self._caller, "", part),
+                Hold(job, one.by, "", part),
                 lambda _: self._timeline.after(self._chance.choice((0, 20, 4_000)), partial(self._release, one, part)),
             )
         elif act == "cancel":
-            self._call(Cancel(job, self._caller, "", part), partial(self._check_cancelled, one, part, one.reran))
+            self._call(Cancel(job, one.by, "", part), partial(self._check_cancelled, one, part, one.reran))
         elif not (one.cancel_asked and not one.cancel_acked):
-            self._rerun(one, RerunTasks(job, self._caller, part if act == "rerun" else ALL, failed=act == "failed"))
+            self._rerun(one, RerunTasks(job, one.by, part if act == "rerun" else ALL, failed=act == "failed"))
 
     def _release(self, one: Asked, part: tuple[int, int]) -> None:
         """Until it was done, or is not needed."""
@@ -124,7 +120,7 @@ class TaskCaller:
             if not isinstance(answer, Done):
                 self._timeline.after(1_000, partial(self._release, one, part))
 
-        self._call(Release(JobId(one.acked), self._caller, "", part), on_answer)
+        self._call(Release(JobId(one.acked), one.by, "", part), on_answer)
 
     def _rerun(self, one: Asked, act: RerunTasks) -> None:
         was = one.cancel_asked, one.cancel_acked, one.cancel_late

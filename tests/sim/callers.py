@@ -21,6 +21,7 @@ from tests.sim.story import Story
 from tests.sim.timeline import Timeline
 from tests.sim.violation import Violation
 from zsched.model.access import Caller
+from zsched.model.after import Dependency, Ends
 from zsched.model.arrays import parse_array
 from zsched.model.backoff import Backoff
 from zsched.model.edits import JobEdit
@@ -84,6 +85,9 @@ class Asked:
     # Its start time and its deadline, as fields of JobSpec; and what says when it has its turn.
     times: dict[str, int] = field(default_factory=dict)
     turn: dict[str, Any] = field(default_factory=dict)
+    # The jobs that it waits for, by their names, with the end that it needs; and the same as fields of JobSpec.
+    after: list[tuple[str, str]] = field(default_factory=list)
+    waits_for: tuple[Dependency, ...] = ()
     recurring: bool = False
     # Whether it is held, as was acked; None while a change is under way, for it may have been done.
     held: bool | None = False
@@ -190,9 +194,12 @@ class Client:
         self._again = Random(repr(chance.getstate()) + "again")
         # The same for what it holds, releases and runs again.
         self._act = Random(repr(chance.getstate()) + "act")
+        # The same for jobs that wait for others. In half of the seeds some do.
+        self._order = Random(repr(chance.getstate()) + "after")
+        self._waiting = self._order.random() < 0.5
         # The same for arrays.
         tasks = Random(repr(chance.getstate()) + "tasks")
-        self._tasks = TaskCaller(timeline, scheduler, path, story, tasks, CLIENT)
+        self._tasks = TaskCaller(timeline, scheduler, path, story, tasks)
         # So that workers ask for runs ahead.
         self._short = chance.random() < 0.4
 
@@ -222,6 +229,9 @@ class Client:
         most = self._chance.choice((4, 20)) if self._short else 4
         by = self._crowd.choice(self._callers)
         batch = [self._job(by) for _ in range(self._chance.randint(1, most))]
+        if self._waiting:
+            for place in range(len(batch)):
+                self._give_parents(batch, place)
         once, tries = None, 1
         if self._habit.random() < 0.5:
             key = b"key %d" % len(self.asked)
@@ -524,6 +534,28 @@ class Client:
         self.asked[name] = one
         return one
 
+    def _give_parents(self, batch: Sequence[Asked], place: int) -> None:
+        """Let a job wait for some that come before it in its request, or were acked before. Not arrays, which
+        contract/test_dependencies.py tests.
+        """
+        draw, one = self._order, batch[place]
+        if one.recurring or one.indexes or draw.random() < 0.4:
+            return
+        placed = [(other, Dependency(number, placed=True)) for number, other in enumerate(batch[:place], 1)]
+        known = [
+            (other, Dependency(job))
+            for job, other in list(self.jobs.items())[-12:]
+            if job not in self.removed and other.by is one.by
+        ]
+        choice = [
+            (other, dependency) for other, dependency in placed + known if not other.recurring and not other.indexes
+        ]
+        chosen = draw.sample(choice, min(len(choice), draw.choice((1, 1, 1, 2, 3))))
+        for other, dependency in chosen:
+            ends = draw.choice((Ends.OK, Ends.OK, Ends.OK, Ends.ANY, Ends.ANY, Ends.FAILED))
+            one.after.append((other.name, ends))
+            one.waits_for += (replace(dependency, ends=ends),)
+
     def _give_turn(self, one: Asked) -> None:
         """Its priority, queue and limits. What never ends would hold its place for ever."""
         draw = self._turn
@@ -674,6 +706,7 @@ def _spec(one: Asked) -> JobSpec:
         policy=one.policy,
         cwd=one.cwd,
         schedule="* * * * *" if one.recurring else None,
+        after=one.waits_for,
     )
     more = one.times | one.turn
     return replace(spec, **more) if more else spec

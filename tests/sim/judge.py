@@ -16,6 +16,7 @@ import msgpack
 
 from tests.sim.arrays import Arrays
 from tests.sim.callers import Asked, Client
+from tests.sim.dependencies import Dependencies
 from tests.sim.elsewhere import Elsewhere
 from tests.sim.execution import Execution
 from tests.sim.inspector import Inspector
@@ -56,7 +57,7 @@ _MOVES: Final[Mapping[tuple[str | None, str], frozenset[str | None]]] = {
     (None, "pending"): frozenset({None, "fire", "requeued", "retry", "rerun"}),
     ("pending", "running"): frozenset({None}),
     ("pending", "cancelled"): frozenset({"cancelled", "max_fails"}),
-    ("pending", "failed"): frozenset({"quarantined", "worker_lost", "expired"}),
+    ("pending", "failed"): frozenset({"quarantined", "worker_lost", "expired", "dependency"}),
     ("running", "running"): frozenset({"cancel", "stuck", "stale"}),
     ("running", "pending"): frozenset({"returned", "undelivered"}),
     ("running", "success"): frozenset({"exit", "reported"}),
@@ -237,6 +238,7 @@ class Judge:
         self.arrays = Arrays(timeline, scheduler, client.asked)
         self.removals = Removals(scheduler, lambda run: self._made[run], self._recurs, self.arrays)
         client.removed = self.removals.jobs
+        self.dependencies = Dependencies(timeline, scheduler, witness, client.asked, self.removals.jobs)
         # Who was active after the turn before, and the lease of each run that was handed out with one.
         self._active: frozenset[str] = frozenset()
         self._lease_ms: dict[int, int] = {}
@@ -251,13 +253,14 @@ class Judge:
         """What the judge knows of the store, to go back to when the store does."""
         self.after_turn()
         known = {name: copy.deepcopy(getattr(self, name)) for name in _PICTURE}
-        return {**known, "removals": self.removals.picture()}
+        return {**known, "removals": self.removals.picture(), "dependencies": self.dependencies.picture()}
 
     def on_restored(self, picture: Mapping[str, Any]) -> None:
         """The store is that of an earlier moment again, and its runs are lost."""
         for name in _PICTURE:
             setattr(self, name, picture[name])
         self.removals.on_restored(picture["removals"])
+        self.dependencies.on_restored(picture["dependencies"])
         [(self.home,)] = self._scheduler.engine.look("SELECT db FROM identity")
         self._changes = -1
         self._client.forget({job for (job,) in self._scheduler.engine.look("SELECT job_id FROM jobs")})
@@ -403,6 +406,8 @@ class Judge:
         if guard.ending:
             raise Violation(f"run {order.run} starts on {machine.name}, which is told to end")
         self.turns.on_start(machine, execution)
+        if home:
+            self.dependencies.on_start(order.job, order.run)
         alone = self._wish(order.job).stops if home else order.lease_ms
         self.overseer.on_start(machine, execution, alone=bool(alone))
         self.inspector.on_start(machine, execution)
@@ -443,6 +448,7 @@ class Judge:
         self.outages.after_turn(self._active)
         self.times.after_turn()
         self.retries.after_turn()
+        self.dependencies.after_turn()
         self.arrays.after_turn()
 
     def _tell_news(self) -> None:
@@ -510,6 +516,8 @@ class Judge:
         self._check_usage()
         self._check_tasks(changed)
         self.removals.check(before, found, changed, self._timeline.now_ms)
+        given = {row.run for row in changed if row.status == "running" and self._is_given(before.get(row.run))}
+        self.dependencies.check(changed, self._made, given)
         self._check_counters({row.job for row in changed})
         self._check_loads(before, changed)
         self._check_workers()
@@ -538,7 +546,9 @@ class Judge:
 
     def _goes_on(self, job: int) -> bool:
         """Whether a job does not end in a healed world."""
-        return self._recurring(job) or self.times.waits(job)
+        if self._recurring(job) or self.times.waits(job):
+            return True
+        return any(self._goes_on(parent) for parent in self.dependencies.parents(job))
 
     def check_all_ended(self) -> None:
         """An acked job ends, once there is somebody to run it."""
@@ -580,7 +590,7 @@ class Judge:
             if life.run not in self.rows and life.host not in self._pollers:
                 raise Violation(f"{life} has no run in the store")
         for job, one in self._client.jobs.items():
-            if not one.recurring and not one.cancel_asked and not self.times.waits(job):
+            if not one.recurring and not one.cancel_asked and not self._goes_on(job):
                 for runs in self._runs_of(job):
                     self._check_fate(job, one, self.rows[runs[-1]])
 
@@ -596,7 +606,7 @@ class Judge:
             if limit is None or self.kills[job] > limit + KILLS_BEYOND:
                 raise Violation(f"job {job} has killed {self.kills[job]} workers")
             lost = ("worker_lost",) if one.policy.on_lost is OnLost.FAIL else ()
-            if row.reason not in ("crash_limit", "spawn_error", "timeout", "expired", *lost):
+            if row.reason not in ("crash_limit", "spawn_error", "timeout", "expired", "dependency", *lost):
                 raise Violation(f"job {job} kills workers, but ended {row.status}/{row.reason}")
             return
         if row.reason == "crash_limit" and self.faults < self._wish(job).crash_limit - 2:
@@ -810,7 +820,7 @@ class Judge:
             )[0]
             tasks = {task: self.rows[runs[-1]].status for task, runs in self._tasks.items() if task[0] == job and runs}
             tasks |= {
-                task: "cancelled" if state == "cancelled" else "unmade"
+                task: state if state in ("cancelled", "failed") else "unmade"
                 for task, state in self.arrays.ranges.items()
                 if task[0] == job
             }

@@ -508,6 +508,44 @@ _MUTANTS: Final = (
         "a retry is offered to the worker that failed it",
         always("Avoidance._others", "session.name != run.worker_id"),
     ),
+    # --- jobs that wait for others ---
+    mutant("a job does not wait for others", never("JobSpec.blocked_at", "self.after")),
+    mutant(
+        "a job starts when one of those that it waits for has ended",
+        (
+            "after.FREE",
+            "AND NOT EXISTS (SELECT 1 FROM dependencies d WHERE d.child_id = runs.job_id AND d.judged = 0)",
+            "",
+        ),
+    ),
+    mutant("a job starts however the other has ended", returns("followers.why_unmet", "''")),
+    mutant("any failure is one of a run", returns("DependenciesWriter._ran", "True")),
+    mutant("the end of a job that others wait for is not noted", never("Ledger.end_jobs", "linked")),
+    mutant("a job that can't start any more waits on", without_call("FollowersWriter._judge", "self._move_list")),
+    mutant("a free job is not made ready", ("after.FREE", "blocked & ~32", "blocked")),
+    mutant(
+        "parents that ended before the submit are not looked at",
+        ("DependenciesWriter._await_parents", "if parent.ended is not None", "if False"),
+    ),
+    mutant(
+        "what is left of a judgement waits for the next end", ("core.Dispatcher.on_tick", "or self._store.judging", "")
+    ),
+    mutant(
+        "a start forgets what is left to judge", ("Ledger.__init__", "self.settling = True", "self.settling = False")
+    ),
+    mutant(
+        "a rerun does not wait",
+        ("JobsWriter.rerun", "Blocked.PARENTS if self._await_again(job_id, job.after) else 0", "0"),
+    ),
+    mutant(
+        "a rerun leaves its dependents to be judged by its earlier end",
+        without_call("DependenciesWriter._await_again", "self._engine.execute_list(after.UNSETTLE, [(job_id,)])"),
+    ),
+    mutant("what a job waits for is removed", returns("RetentionWriter._needed", "set()")),
+    mutant(
+        "a restored job does not wait any more",
+        ("Lives._follow", " | Blocked.PARENTS", ""),
+    ),
     # --- arrays ---
     mutant("a cap does not count", ("arrays._state", "read_array(text)", "TaskArray(read_array(text).parts)")),
     mutant(
@@ -546,7 +584,7 @@ _MUTANTS: Final = (
     mutant("a hold leaves running runs alone", ("acts.HOLD_RUNS", "'pending', 'running'", "'pending'")),
     mutant(
         "a successor is not held",
-        ("Lives._follow", "before & (Blocked.HELD | Blocked.CAP)", "before & Blocked.CAP"),
+        ("Lives._follow", "Blocked.HELD | ", ""),
     ),
     mutant("a release leaves the job's runs held", ("JobsWriter.release", "acts.RELEASE_RUNS", "acts.HOLD_RUNS")),
     mutant("a rerun is not held", ("transitions.RERUN", "CASE WHEN j.held_ms IS NULL THEN 0 ELSE 8 END", "0")),

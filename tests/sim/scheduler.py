@@ -22,7 +22,7 @@ from tests.sim.standbys import Former, Session
 from tests.sim.story import Story
 from tests.sim.timeline import Alarm, Clock, Timeline
 from tests.sim.violation import Violation
-from zsched.model.limits import LEASE_MARGIN_MS
+from zsched.model.limits import JUDGE_MAX, LEASE_MARGIN_MS
 from zsched.protocol import Dispatch
 from zsched.scheduler.dispatcher import Dispatcher, Settings
 from zsched.scheduler.dispatcher.commands import Command, RefusedError
@@ -196,7 +196,7 @@ class Mailbox:
 class Habits:
     """How this seed's scheduler is set up. `commit_ms` bounds how long a turn takes. `places`: the addresses in the
     lists of workers. One of them is active at a time, and another one at the next start. `keep`: how long ended jobs
-    are kept. `turn_tasks_max`: as of Settings.
+    are kept. `turn_tasks_max`, `judge_max`: as of Settings.
     """
 
     timeout_ms: int
@@ -206,6 +206,7 @@ class Habits:
     commit_ms: int = 2
     places: int = 1
     keep: Keep = KEEP_ALL
+    judge_max: int = JUDGE_MAX
     turn_tasks_max: int = 1_000
 
 
@@ -296,6 +297,7 @@ class Scheduler:
                 timeout_ms=self.habits.timeout_ms,
                 new_token=self._new_token,
                 keep=KEEP_ALL if self.away else self.habits.keep,
+                judge_max=self.habits.judge_max,
                 turn_tasks_max=self.habits.turn_tasks_max,
             ),
             now,

@@ -66,6 +66,7 @@ class Simulation(World):
             frames_queued_max=chance.choice((3, 1_000)),
             places=Random(f"places {seed}").choice((1, 1, 2, 3)),
             keep=removals.habit(Random(f"keep {seed}")),
+            judge_max=Random(f"judge {seed}").choice((1, 3, 2_000)),
             turn_tasks_max=Random(f"tasks {seed}").choice((1, 3, 1_000)),
         )
         told = Story(Timeline(), wanted=story)

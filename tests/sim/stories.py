@@ -7,6 +7,7 @@ A line of the script is what a world has, or a moment in milliseconds and what h
 
     scheduler timeout=3000              worker w1 slots=1 grace=0           poller r1 slots=1
     200 submit a lasts=500 deaf         the job `a`; options as in _job     200 submit b children=left/5000
+    200 submit c after=a,b:any          it waits for jobs that were acked before
     300 cancel a                        300 cut w1 [up|down]                300 mend w1
     300 break w1                        its connection; half of what is under way is lost
     300 delay w1 2000                   it breaks at the next register, which arrives so much later
@@ -40,6 +41,7 @@ from tests.sim.story import Story
 from tests.sim.timeline import Timeline
 from tests.sim.violation import Violation
 from tests.sim.world import Setting, World
+from zsched.model.after import Dependency, Ends
 from zsched.model.types import OnDisconnect, OnLost, Policy
 
 FOLDER: Final = Path(__file__).parent / "stories"
@@ -200,6 +202,12 @@ class Told:
             on_disconnect=OnDisconnect.STOP if "stops" in options else OnDisconnect.CONTINUE,
         )
         one = self._asked[name] = Asked(name, script_of(options), policy=policy)
+        for entry in filter(None, options.get("after", "").split(",")):
+            other, _, ends = entry.partition(":")
+            acked = self._asked[other].acked
+            assert acked is not None
+            one.after.append((other, ends or Ends.OK))
+            one.waits_for += (Dependency(acked, Ends(ends or Ends.OK)),)
         return one
 
 

@@ -63,8 +63,16 @@ def job(status: str, **run: object) -> Job:
     ],
 )
 def test_a_selector_names_jobs(words: list[str], expected: tuple[list[int], bool, bool]) -> None:
-    ids, last, every = selection.parse(words)
+    ids, last, every, flows = selection.parse(words)
     assert (list(ids), last, every) == expected
+    assert not flows
+
+
+def test_selectors_name_flows_among_jobs() -> None:
+    chosen = selection.parse(["flow:12,3", "flow:7"])
+    assert (list(chosen.ids), list(chosen.flows)) == ([3], [7, 12])
+    with pytest.raises(ValueError, match="'flow:x' names no flow; write 12, 3-8, 1,4,9, flow:12, last or all"):
+        selection.parse(["flow:x"])
 
 
 @pytest.mark.parametrize("word", ["", "x", "-3", "3-", "1,,2", "1.5", "8-3", "LAST", "0-99999999999", "1-1000001", "²"])
@@ -73,7 +81,7 @@ def test_what_names_no_jobs_or_too_many_is_refused(word: str) -> None:
         selection.parse([word])
 
 
-@pytest.mark.parametrize("word", ["1-2", "1,2", "all", "1,last"])
+@pytest.mark.parametrize("word", ["1-2", "1,2", "all", "1,last", "flow:1"])
 def test_where_one_job_is_meant_a_selector_of_several_is_refused(word: str) -> None:
     with pytest.raises(ValueError, match="may name several jobs"):
         selection.single(word)

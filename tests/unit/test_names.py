@@ -24,7 +24,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 # Columns of the store alone, which are no field of an entity.
 STORE_ONLY = {
     "jobs": {
-        *("demand_id", "priority", "cancel_by", "owner_id", "metered"),
+        *("demand_id", "priority", "cancel_by", "owner_id", "metered", "dependents"),
         *("unmade", "pending", "running", "success", "failed", "cancelled"),
     },
     "runs": {

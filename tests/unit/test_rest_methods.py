@@ -30,6 +30,8 @@ TAKEN = {
     "/jobs/bulk": {"POST"},
     "/jobs/purge": {"POST"},
     "/jobs/wait": {"POST"},
+    "/flows": {"POST"},
+    "/flows/{flow}": {"GET", "HEAD"},
     "/jobs/{job}": {"GET", "HEAD", "PATCH", "DELETE"},
     "/jobs/{job}/runs": {"GET", "HEAD"},
     "/jobs/{job}/cancel": {"POST"},
@@ -76,7 +78,7 @@ def rest(tmp_path: Path) -> Iterator[Rest]:
 
 
 def real(path: str) -> str:
-    ids = {"job": "1", "run": "1", "worker": "w1", "queue": "default", "token": "0"}
+    ids = {"job": "1", "flow": "1", "run": "1", "worker": "w1", "queue": "default", "token": "0"}
     return re.sub(r"\{(\w+)\}", lambda name: ids[name[1]], path)
 
 

@@ -35,7 +35,7 @@ B = changed(A, instance="bb", role=Role.STANDBY, host="b", url="http://b:8080", 
 # What needs the loop, by hand: the table of scopes must agree.
 WRITES = {
     *("POST /jobs", "POST /jobs/bulk", "PATCH /jobs/{job}", "DELETE /jobs/{job}", "POST /jobs/{job}/cancel"),
-    *("POST /jobs/purge", "POST /jobs/{job}/pause", "POST /jobs/{job}/resume", "POST /jobs/{job}/log"),
+    *("POST /flows", "POST /jobs/purge", "POST /jobs/{job}/pause", "POST /jobs/{job}/resume", "POST /jobs/{job}/log"),
     *("POST /jobs/{job}/hold", "POST /jobs/{job}/release", "POST /jobs/{job}/rerun"),
     *("POST /workers/register", "POST /workers/heartbeat", "POST /workers/enrol", "GET /workers/{worker}/next"),
     *("POST /jobs/{job}/hold", "POST /jobs/{job}/release", "POST /jobs/{job}/rerun"),
@@ -63,7 +63,7 @@ def rest(tmp_path: Path) -> Iterator[Rest]:
 @pytest.mark.parametrize("call", [f"{method} {path}" for path, _, needed in ROUTES for method in needed])
 def test_standby_answers_reads_and_refuses_the_rest(rest: Rest, call: str) -> None:
     method, path = call.split(" ")
-    path = path.format(job=1, run=1, worker="w1", queue="q", token="0" * 12)
+    path = path.format(job=1, flow=1, run=1, worker="w1", queue="q", token="0" * 12)
     answer = rest.call(method, path, **({"json": {}} if method == "POST" else {}))
     if call not in WRITES:
         assert answer.status_code in (200, 400, 404), answer.text

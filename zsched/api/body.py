@@ -26,6 +26,7 @@ from zsched.model.limits import (
     BODY_DEPTH_MAX,
     BODY_VALUES_MAX,
     INTEGER_MAX,
+    JOBS_PER_SUBMIT_MAX,
     NOTE_CHARS_MAX,
     OWNER_CHARS_MAX,
     PRIORITY_MAX,
@@ -38,6 +39,7 @@ from zsched.model.limits import (
     WORKER_QUEUES_MAX,
 )
 from zsched.model.names import DEFAULT_QUEUE, QUEUE_RULE, SERVED_QUEUE, USER_NAME
+from zsched.model.spec import JobBody
 from zsched.model.types import RunStatus
 from zsched.scheduler.dispatcher.bulk import Action
 from zsched.security import tokens
@@ -101,9 +103,23 @@ class TokenBody(Struct, forbid_unknown_fields=True, frozen=True):
     slots_max: Count | None = None
 
 
+class FlowBody(Struct, forbid_unknown_fields=True, frozen=True):
+    """POST /flows. The jobs by name. An entry of `after` is the name of a job, or the number of an earlier job, and may
+    end in `:failed` or `:any`.
+    """
+
+    jobs: Annotated[dict[str, JobBody], Meta(min_length=1, max_length=JOBS_PER_SUBMIT_MAX)]
+
+
+class FlowParts(Struct, forbid_unknown_fields=True, frozen=True):
+    """The same with unread jobs, so that all that is wrong with them can be reported."""
+
+    jobs: Annotated[dict[str, Any], Meta(min_length=1, max_length=JOBS_PER_SUBMIT_MAX)]
+
+
 class SelectBody(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """Selects the jobs of a call on many jobs. `select`: numbers, ranges such as `1-5000,7001`, or `all`, the caller's
-    own. `owner` leaves out the jobs of others; `all_owners`: `all` means the jobs of all owners.
+    """Selects the jobs of a call on many jobs. `select`: numbers, ranges such as `1-5000,7001`, flows (`flow:12`), or
+    `all`, the caller's own. `owner` leaves out the jobs of others; `all_owners`: `all` means the jobs of all owners.
     """
 
     select: str | tuple[Annotated[int, Meta(ge=1, le=INTEGER_MAX)], ...]

@@ -197,6 +197,7 @@ def caller(req: falcon.Request) -> Caller:
         actor=actor(req),
         all_jobs=principal.may(Scope.OPERATE),
         admin=principal.may(Scope.ADMIN),
+        reads=principal.may(Scope.READ),
         token_id=token_id,
     )
 
@@ -218,6 +219,10 @@ def bound_slots(req: falcon.Request) -> int | None:
 
 def job_id(text: str) -> JobId:
     return JobId(_number(text, "job", "Job not found"))
+
+
+def flow_id(text: str) -> JobId:
+    return JobId(_number(text, "flow", "Flow not found"))
 
 
 def run_id(text: str) -> RunId:

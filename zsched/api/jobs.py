@@ -6,7 +6,7 @@ acts.py has what callers do with a job otherwise.
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import NoReturn
@@ -32,10 +32,12 @@ from zsched.api.problem import Problem, invalid
 from zsched.api.runs import LOG, RunLog
 from zsched.api.tasks import demand_array, part
 from zsched.host.files import PrivateFileError
+from zsched.model.after import misplaced
 from zsched.model.edits import EditBody, job_edit
 from zsched.model.faults import SpecError
 from zsched.model.lifecycle import TERMINAL
 from zsched.model.limits import (
+    AFTER_PER_SUBMIT_MAX,
     INTEGER_MAX,
     JOBS_BODY_BYTES_MAX,
     JOBS_PER_SUBMIT_MAX,
@@ -56,6 +58,7 @@ from zsched.scheduler.dispatcher.commands import (
     FullError,
     JobState,
     Made,
+    ParentError,
     Report,
     Submit,
 )
@@ -79,17 +82,14 @@ class Jobs:
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         parameters(req)
-        key = idempotency.key(req)
-        # Before the body is read, so that refusals are cheap. A repeated request needs no room.
-        if self._context.inbox.full and not (key and idempotency.known(req, key, self._context.reader)):
-            raise FullError
-        body = read_bytes(req, bytes_max=JOBS_BODY_BYTES_MAX)
-        content = parse(body)
-        many = isinstance(content, list)
-        seal = self._context.seal
-        specs = _many(content, seal) if many else (_spec(content, "#", seal),)
-        once = None if key is None else idempotency.once(req, key, body)
-        reply = self._context.inbox.call(Submit(specs, caller(req), once))
+        many, seal = False, self._context.seal
+
+        def read_specs(content: object) -> tuple[JobSpec, ...]:
+            nonlocal many
+            many = isinstance(content, list)
+            return _many(content, seal) if isinstance(content, list) else (read_job(content, "#", seal),)
+
+        reply = submit(self._context, req, read_specs, lambda place: f"#/{place}" if many else "#")
         submitted: Made | _Stored
         if isinstance(reply, Submitted):
             resp.set_header(idempotency.REPLAYED, "true")
@@ -106,10 +106,8 @@ class Jobs:
 
     def _stored(self, done: Submitted) -> _Stored:
         """The jobs of an earlier request. Raises a 410 Problem."""
-        reader = self._context.reader
-        if reader.count_jobs_between(done.first, done.last) < done.jobs:
-            raise Problem(410, "purged", "What this Idempotency-Key has submitted was done, and is not kept any more")
-        return _Stored(reader, done)
+        demand_stored(self._context, done)
+        return _Stored(self._context.reader, done)
 
     def _answer_many(self, resp: falcon.Response, submitted: Made | _Stored) -> None:
         """Answer with the first page of the submitted jobs. A header has the ids of all."""
@@ -119,6 +117,45 @@ class Jobs:
         assert page.last is not None
         following = address("/jobs", {}, first=page.last.job_id + 1, last=last, limit=PAGE_ROWS_MAX)
         answer_page(resp, page, following, 201)
+
+
+def submit(
+    context: Context,
+    req: falcon.Request,
+    read_specs: Callable[[object], tuple[JobSpec, ...]],
+    pointer: Callable[[int], str],
+) -> Made | Submitted:
+    """Submit the jobs of a request's body. `pointer`: the place of a job in the body, by its place in the specs. Raises
+    a Problem.
+    """
+    key = idempotency.key(req)
+    # Before the body is read, so that refusals are cheap. A repeated request needs no room.
+    if context.inbox.full and not (key and idempotency.known(req, key, context.reader)):
+        raise FullError
+    body = read_bytes(req, bytes_max=JOBS_BODY_BYTES_MAX)
+    specs = read_specs(parse(body))
+    _check_after(specs, pointer)
+    once = None if key is None else idempotency.once(req, key, body)
+    try:
+        return context.inbox.call(Submit(specs, caller(req), once))
+    except ParentError as error:
+        raise invalid(f"{pointer(error.place)}/after/{error.entry}", error) from None
+
+
+def _check_after(specs: Sequence[JobSpec], pointer: Callable[[int], str]) -> None:
+    """Raises a 400 Problem for a job that waits for a later one of its request, and 413 for too many entries."""
+    if (count := sum(len(spec.after) for spec in specs)) > AFTER_PER_SUBMIT_MAX:
+        sentence = f"One request takes at most {AFTER_PER_SUBMIT_MAX} entries of after, not {count}"
+        raise Problem(413, "too_many", f"{sentence}: put a job between those that all wait for the same jobs")
+    for place, spec in enumerate(specs):
+        if spec.after and (fault := misplaced(spec.after, place + 1)) is not None:
+            raise invalid(f"{pointer(place)}/after/{fault[0]}", fault[1])
+
+
+def demand_stored(context: Context, done: Submitted) -> None:
+    """Raises a 410 Problem unless all jobs of an earlier request are kept."""
+    if context.reader.count_jobs_between(done.first, done.last) < done.jobs:
+        raise Problem(410, "purged", "What this Idempotency-Key has submitted was done, and is not kept any more")
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,10 +306,11 @@ def _many(items: list[object], seal: Seal) -> tuple[JobSpec, ...]:
         raise Problem(400, "invalid_request", "an array of jobs has at least one")
     if len(items) > JOBS_PER_SUBMIT_MAX:
         raise Problem(413, "too_many", f"One request takes at most {JOBS_PER_SUBMIT_MAX} jobs, not {len(items)}")
-    return tuple(_spec(item, f"#/{place}", seal) for place, item in enumerate(items))
+    return tuple(read_job(item, f"#/{place}", seal) for place, item in enumerate(items))
 
 
-def _spec(item: object, pointer: str, seal: Seal) -> JobSpec:
+def read_job(item: object, pointer: str, seal: Seal) -> JobSpec:
+    """A job of a body. `pointer` is its place there. Raises a 400 or 503 Problem."""
     body = convert(item, JobBody, pointer)
     try:
         return job_spec(body, seal)

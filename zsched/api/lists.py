@@ -29,7 +29,7 @@ from zsched.store.contract import JobFilter
 
 # Filters that one index serves, also together; and those for which a search may have to look at other jobs, too.
 FILTERS: Final = ("status", "owner")
-SEARCHED: Final = ("name", "tag", "worker", "search", "since", "queue")
+SEARCHED: Final = ("name", "tag", "worker", "search", "since", "queue", "flow")
 
 
 def answer_jobs(context: Context, req: falcon.Request, resp: falcon.Response) -> None:
@@ -94,6 +94,7 @@ def _wanted(req: falcon.Request, given: dict[str, str]) -> JobFilter:
         worker=None if worker is None else WorkerId(worker),
         search=text(given, "search", NAME_CHARS_MAX),
         queue=text(given, "queue", QUEUE_CHARS_MAX),
+        flow=JobId(number(given, "flow", 0, 1, INTEGER_MAX)) if "flow" in given else None,
     )
 
 

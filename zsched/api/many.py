@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from dataclasses import replace
 from typing import Final
 
@@ -17,7 +18,7 @@ from zsched.api.roll import Roll
 from zsched.model import spans
 from zsched.model.access import Scope
 from zsched.model.lifecycle import TERMINAL
-from zsched.model.limits import BULK_MS_MAX, SELECTED_JOBS_MAX, SPANS_SHOWN_MAX, WAIT_MS_MAX
+from zsched.model.limits import BULK_MS_MAX, FLOWS_SELECTED_MAX, SELECTED_JOBS_MAX, SPANS_SHOWN_MAX, WAIT_MS_MAX
 from zsched.model.spans import Span, Spans, TooMany
 from zsched.model.types import JobId, RunStatus
 from zsched.model.units import parse_duration_ms
@@ -25,9 +26,11 @@ from zsched.scheduler.dispatcher import bulk
 from zsched.scheduler.dispatcher.bulk import Action, BulkDone, Selection
 from zsched.scheduler.inbox import ClosedError
 from zsched.scheduler.live import RENEW_S, of_jobs
-from zsched.store.contract import StoreError
+from zsched.store.contract import Reader, StoreError
 
 ALL: Final = "all"
+# What the selector of a flow begins with.
+FLOW: Final = "flow:"
 
 # Up to this number, jobs are read at once, without waiting for other large calls.
 _SMALL_LOOK: Final = 1_000
@@ -43,7 +46,7 @@ class Bulk:
         parameters(req)
         body = read(req, BulkBody)
         status = None if body.status is None else RunStatus(body.status)
-        selection = replace(_select(req, body), status=status)
+        selection = replace(_select(self._context, req, body), status=status)
         principal: Principal = req.context.principal
         others = body.all_owners or selection.owner not in (None, principal.owner)
         if selection.ids is None and others and not principal.may(Scope.OPERATE):
@@ -91,7 +94,7 @@ class Wait:
         parameters(req)
         body = read(req, WaitBody)
         wait_s = _wait_ms(body.timeout) / 1000
-        selection = _select(req, body)
+        selection = _select(self._context, req, body)
         if selection.ids is not None and selection.owner is not None:
             raise invalid("#/owner", "only with select all")
         if body.after is not None and (body.until == ALL or selection.ids is None):
@@ -138,20 +141,25 @@ class Wait:
         return roll
 
 
-def _select(req: falcon.Request, body: SelectBody) -> Selection:
+def _select(context: Context, req: falcon.Request, body: SelectBody) -> Selection:
     """The jobs that a body selects by numbers or by owner. Raises a 400 or 413 Problem."""
     principal: Principal = req.context.principal
     named = body.select != ALL
     if body.all_owners and (named or body.owner is not None):
         raise invalid("#/all_owners", "only with select all, and without owner")
     owner = principal.owner if body.owner == "me" or (body.owner is None and not named) else body.owner
-    return Selection(_ids(body.select) if named else None, None if body.all_owners else owner)
+    return Selection(_ids(context.reader, body.select) if named else None, None if body.all_owners else owner)
 
 
-def _ids(select: str | tuple[int, ...]) -> Spans:
+def _ids(reader: Reader, select: str | tuple[int, ...]) -> Spans:
     try:
-        parts = select.split(",") if isinstance(select, str) else map(str, select)
-        ids = spans.parse(parts, SELECTED_JOBS_MAX, "12, 3-8, 1,4,9 or all")
+        parts = select.split(",") if isinstance(select, str) else list(map(str, select))
+        flows = [part for part in parts if part.startswith(FLOW)]
+        numbers = [part for part in parts if not part.startswith(FLOW)]
+        ids = spans.parse(numbers, SELECTED_JOBS_MAX, "12, 3-8, 1,4,9, flow:12 or all")
+        for number in spans.parse((part.removeprefix(FLOW) for part in flows), FLOWS_SELECTED_MAX, "flow:12"):
+            with closing(reader.flow(JobId(number))) as jobs:
+                ids |= spans.of_numbers(jobs)
         if 0 in ids:
             raise ValueError("job 0 does not exist; the first is 1")
     except TooMany as error:

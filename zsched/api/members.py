@@ -8,8 +8,11 @@ from __future__ import annotations
 from typing import Final
 
 from zsched.api.queries import DURATION, Schema
+from zsched.model.after import ENTRY
 from zsched.model.failures import FAILURE
+from zsched.model.flow import FLOW_ENTRY
 from zsched.model.limits import (
+    AFTER_PER_JOB_MAX,
     ARGV_BYTES_MAX,
     ARGV_WORDS_MAX,
     BACKOFF_MS_MAX,
@@ -90,6 +93,26 @@ JOB: Final[Schema] = {
         "examples": [{"db": 3}],
     },
     "unique": _text("Refused while a job with this key has not ended", "index", pattern=f"^{KEY_NAME.pattern}$"),
+    "after": {
+        "description": "The job starts when these jobs have ended: `12` (with success), `12:failed` (after a start),"
+        " `12:any`, `12.3` (one task), `12:same` (task by task). `#1` is the first job of the same request; a job"
+        " may name earlier ones only",
+        "anyOf": [
+            {
+                "type": "array",
+                "items": {
+                    "anyOf": [
+                        {"type": "integer", "minimum": 1, "maximum": INTEGER_MAX},
+                        {"type": "string", "pattern": ENTRY},
+                    ]
+                },
+                "maxItems": AFTER_PER_JOB_MAX,
+                "uniqueItems": True,
+            },
+            _NULL,
+        ],
+        "examples": [[12, "13:any"]],
+    },
     "name": {"type": "string", "minLength": 1, "maxLength": NAME_CHARS_MAX, "pattern": r"\S"},
     "command": {"anyOf": [_COMMAND, _NULL]},
     "argv": {"anyOf": [_ARGV, _NULL]},
@@ -147,10 +170,31 @@ JOB: Final[Schema] = {
     },
     "signal": _text("Signal to the main process, and how long before the timeout", "USR1@60s"),
 }
-SELECT: Final[Schema] = {
-    "description": "The numbers of jobs as a text such as `1-5000,7001` or as an array; or `all`: the caller's own",
+# `after` of a job in a flow.
+FLOW_AFTER: Final[Schema] = {
+    "description": "Jobs of the flow by their names, or earlier ones by their numbers: `fetch`, `fetch:any`, `12`",
     "anyOf": [
-        {"type": "string", "pattern": "^(all|[0-9]{1,16}(-[0-9]{1,16})?(,[0-9]{1,16}(-[0-9]{1,16})?)*)$"},
+        {
+            "type": "array",
+            "items": {
+                "anyOf": [
+                    {"type": "integer", "minimum": 1, "maximum": INTEGER_MAX},
+                    {"type": "string", "pattern": FLOW_ENTRY},
+                ]
+            },
+            "maxItems": AFTER_PER_JOB_MAX,
+            "uniqueItems": True,
+        },
+        _NULL,
+    ],
+    "examples": [["fetch", "train:any"]],
+}
+_SELECTED: Final = "([0-9]{1,16}(-[0-9]{1,16})?|flow:[0-9]{1,16})"
+SELECT: Final[Schema] = {
+    "description": "The numbers of jobs as a text such as `1-5000,7001` or as an array, or flows, such as `flow:12`; or"
+    " `all`: the caller's own",
+    "anyOf": [
+        {"type": "string", "pattern": f"^(all|{_SELECTED}(,{_SELECTED})*)$"},
         {"type": "array", "items": {"type": "integer", "minimum": 1, "maximum": INTEGER_MAX}, "minItems": 1},
     ],
     "examples": ["1-5000,7001", [1, 2, 3], "all"],

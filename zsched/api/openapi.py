@@ -17,10 +17,11 @@ from zsched import __version__
 from zsched.api import shapes
 from zsched.api.context import parameters
 from zsched.api.gate import Needs, Scopes
-from zsched.api.members import JOB, PAUSE, PROGRAM, SELECT
+from zsched.api.members import FLOW_AFTER, JOB, PAUSE, PROGRAM, SELECT
 from zsched.api.operations import OPERATIONS, Operation
 from zsched.api.queries import DURATION, QUERY, Schema
 from zsched.model.fields import WorkerName
+from zsched.model.flow import FLOW_NAME
 from zsched.model.limits import (
     BODY_VALUES_MAX,
     IDEMPOTENCY_KEY_CHARS_MAX,
@@ -75,6 +76,7 @@ _KNOWN: Final[Schema] = {
 _PATH: Final[Mapping[str, Schema]] = {
     "job": {"schema": {"type": "integer", "minimum": 0}, "example": 1},
     "run": {"schema": {"type": "integer", "minimum": 0}, "example": 1},
+    "flow": {"schema": {"type": "integer", "minimum": 0}, "example": 1},
     "worker": {"schema": {}, "examples": {"connected": {"value": "worker-1"}, "polls": {"value": "w1"}}},
     "queue": {"schema": {"type": "string", "pattern": f"^{QUEUE_NAME.pattern}$"}, "example": "default"},
     "token": {"schema": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"}, "example": "0123456789ab"},
@@ -147,6 +149,28 @@ class Document:
     on_head = on_get
 
 
+def _complete_edit(components: dict[str, Schema]) -> None:
+    """Left out is not null: few fields can be removed."""
+    edit = components["EditBody"]["properties"]
+    components["EditBody"]["properties"] = {name: JOB.get(name, schema) for name, schema in edit.items()} | {
+        "command": PROGRAM[0]["properties"]["command"],
+        "schedule": {**JOB["schedule"]["anyOf"][0], "minLength": 1, "pattern": r"\S"},
+        "kill_grace": {**JOB["kill_grace"], "anyOf": JOB["kill_grace"]["anyOf"][:2]},
+    }
+    components["EditBody"]["minProperties"] = 1
+
+
+def _complete_flow(components: dict[str, Schema]) -> None:
+    """In a flow the jobs have names, by which they wait for each other."""
+    job = {name: schema for name, schema in components["JobBody"].items() if name != "required"}
+    properties = {**job["properties"], "after": FLOW_AFTER}
+    components["FlowJob"] = {**job, "title": "FlowJob", "properties": properties}
+    components["FlowBody"]["properties"]["jobs"] |= {
+        "propertyNames": {"pattern": f"^{FLOW_NAME.pattern}$"},
+        "additionalProperties": {"$ref": f"{_PREFIX}FlowJob"},
+    }
+
+
 def document(needs: Needs) -> Schema:
     """The document for these routes."""
     types = [kind for call in OPERATIONS.values() for kind in (call.answer, call.takes) if kind is not None]
@@ -158,14 +182,8 @@ def document(needs: Needs) -> Schema:
     components["JobBody"]["required"] = ["name"]
     components["JobBody"]["oneOf"] = PROGRAM
     components["JobBody"]["properties"] |= JOB
-    # Left out is not null: few fields can be removed.
-    edit = components["EditBody"]["properties"]
-    components["EditBody"]["properties"] = {name: JOB.get(name, schema) for name, schema in edit.items()} | {
-        "command": PROGRAM[0]["properties"]["command"],
-        "schedule": {**JOB["schedule"]["anyOf"][0], "minLength": 1, "pattern": r"\S"},
-        "kill_grace": {**JOB["kill_grace"], "anyOf": JOB["kill_grace"]["anyOf"][:2]},
-    }
-    components["EditBody"]["minProperties"] = 1
+    _complete_flow(components)
+    _complete_edit(components)
     for pause, usual in (("initial", "5s"), ("max", "1h")):
         components["BackoffBody"]["properties"][pause] = {**PAUSE, "default": usual}
     components["EnrolBody"]["properties"]["public_key"] |= _KEY

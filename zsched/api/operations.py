@@ -64,6 +64,18 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         " deadline comes before the start",
         once=True,
     ),
+    "POST /flows": Operation(
+        "submit_flow",
+        "Submit a flow: named jobs that wait for each other, stored as a whole or not at all",
+        shapes.NewFlow,
+        201,
+        body.FlowBody,
+        {"jobs": {"fetch": {"command": "echo data"}, "report": {"command": "echo done", "after": ["fetch"]}}},
+        headers=("Location", "Idempotency-Replayed"),
+        conflicts="A job with the unique key has not ended",
+        once=True,
+    ),
+    "GET /flows/{flow}": Operation("get_flow", "Look at a flow", shapes.Flow, lacks="The flow does not exist"),
     "POST /jobs/bulk": Operation(
         "bulk",
         "Cancel, hold, release, rerun or remove many jobs, or pause, resume or end many schedules",

@@ -63,6 +63,7 @@ QUERY: Final[Mapping[str, Schema]] = {
         "description": "Only jobs of this queue",
         "schema": {"type": "string", "minLength": 1, "maxLength": QUEUE_CHARS_MAX},
     },
+    "flow": {"description": "Only jobs of the flow with this number", "schema": _NUMBER},
     "tag": {
         "description": "Only jobs with this tag",
         "schema": _text(TAG_CHARS_MAX),

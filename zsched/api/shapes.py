@@ -143,9 +143,18 @@ class BulkDone(Struct, kw_only=True):
     no_schedule: Group | UnsetType = UNSET
     schedule_ended: Group | UnsetType = UNSET
     live: Group | UnsetType = UNSET
+    dependency: Group | UnsetType = UNSET
+    dependents: Group | UnsetType = UNSET
     not_owner: Group | UnsetType = UNSET
     unknown_job: Group | UnsetType = UNSET
     next: Id | UnsetType = UNSET
+
+
+class NewFlow(Struct):
+    """A flow that was submitted: its number, which is that of its first job, and the numbers of its jobs by name."""
+
+    flow: Id
+    jobs: dict[str, Id]
 
 
 class Purged(Struct, kw_only=True):
@@ -195,6 +204,17 @@ class Tasks(Struct, kw_only=True):
     success: Natural
     failed: Natural
     cancelled: Natural
+
+
+class Flow(Struct, kw_only=True):
+    """A flow: `running` or `pending` if one of its jobs is, else `failed` or `cancelled` if one is, else `success`; its
+    jobs, and how many of them are in each state.
+    """
+
+    flow: Id
+    status: types.RunStatus
+    jobs: Group
+    by_status: Tasks
 
 
 class WorkersByStatus(Struct, kw_only=True):

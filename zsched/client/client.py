@@ -162,11 +162,23 @@ class Client(Fleet):
             ]
         return [Job(self, view) for view in views]
 
-    def _submit(self, body: object, key: str | None) -> Answer:
+    def submit_flow(self, jobs: Mapping[str, View], *, idempotency_key: str | None = None) -> dict[str, Job]:
+        """Submit named jobs that wait for each other by `after`, all or none: docs/rest.md, POST /flows. Returns them
+        by name. The key is as of `submit`.
+        """
+        check("jobs", jobs, Mapping)
+        answer: View = self._submit({"jobs": dict(jobs)}, idempotency_key, "/flows").json()
+        stored = {"status": "pending", "flow": answer["flow"]}
+        return {
+            name: Job(self, {"id": number, "name": name, **_program(jobs[name]), **stored})
+            for name, number in answer["jobs"].items()
+        }
+
+    def _submit(self, body: object, key: str | None, path: str = "/jobs") -> Answer:
         check("idempotency_key", key, str | None)
         # secrets.token_hex does the same, but its import takes longer than this module.
         key = os.urandom(16).hex() if key is None else key
-        return self.ask("POST", "/jobs", body, patience_s=PATIENCE_S, key=key)
+        return self.ask("POST", path, body, patience_s=PATIENCE_S, key=key)
 
     def get(self, job_id: int) -> Job:
         """The job, with its last run. Raises NotFound."""

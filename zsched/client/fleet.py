@@ -1,4 +1,4 @@
-"""The calls of the Python client about workers and queues."""
+"""The calls of the Python client about flows, workers and queues."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 from urllib.parse import quote
 
 from zsched.client.arguments import check
-from zsched.client.http import Answer, ClientError, View
+from zsched.client.http import Answer, ClientError, NotFound, View
 from zsched.client.lists import query
 from zsched.model.limits import PAGE_ROWS_MAX
 from zsched.model.names import QUEUE_NAME, QUEUE_RULE
@@ -33,6 +33,15 @@ class Fleet(ABC):
     @abstractmethod
     def rows(self, path: str, patience_s: float = 0.0) -> Iterator[View]:
         """The rows of a list; see Client."""
+
+    def flow(self, flow: int) -> View:
+        """A flow as REST shows it: its status, and the numbers of its jobs. Raises NotFound."""
+        check("flow", flow, int)
+        try:
+            view: View = self.ask("GET", f"/flows/{flow}").json()
+        except NotFound as error:
+            raise NotFound(error.status, error.code, f"unknown flow {flow}") from None
+        return view
 
     def workers(self) -> list[View]:
         """All workers that ever registered, as REST shows them."""

@@ -90,6 +90,8 @@ class Refused(ClientError):
         self.retry_after_s = retry_after_s
         self.active = active
         self.existing: int | None = None
+        # Where the request is wrong, as JSON pointers, and how.
+        self.faults: list[tuple[str, str]] = []
 
 
 class NotFound(Refused):
@@ -336,17 +338,19 @@ def _cause(error: Exception) -> str:
 
 def _refusal(response: HTTPResponse, received: bytes) -> Refused:
     """The exception of an answer other than 2xx."""
-    active, existing = "", None
+    active, existing, faults = "", None, []
     try:
         problem = json.loads(received)
         code, detail = str(problem["code"]), str(problem["error"])
         active, existing = str(problem.get("active", "")), problem.get("existing")
+        faults = [(str(fault["pointer"]), str(fault["detail"])) for fault in problem.get("errors", ())]
     except (ValueError, TypeError, KeyError):
         code, detail = UNKNOWN, f"the answer is {response.status} {response.reason}; is this a zsched scheduler?"
     after = response.headers.get("Retry-After", "")
     kind = NotFound if response.status == 404 else Refused
     refused = kind(response.status, code, detail, float(after) if after.isdigit() else None, active)
     refused.existing = existing if isinstance(existing, int) else None
+    refused.faults = faults
     return refused
 
 

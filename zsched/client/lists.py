@@ -27,6 +27,7 @@ class Filters(TypedDict, total=False):
     worker: str | None
     since: str | None
     queue: str | None
+    flow: int | None
 
 
 class EventFilters(TypedDict, total=False):

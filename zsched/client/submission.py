@@ -52,6 +52,7 @@ class TurnFields(TypedDict, total=False):
     queue: str | None
     limits: Mapping[str, int] | None
     unique: str | None
+    after: Sequence[int | str] | None
 
 
 class Fields(PolicyFields, Placement, TurnFields, total=False):

@@ -14,6 +14,7 @@ Options:
   --search=TEXT    Show only jobs with TEXT in their name, in capital or small letters.
   --tag=TAG        Show only jobs with this tag.
   --queue=QUEUE    Show only jobs of this queue.
+  --flow=FLOW      Show only jobs of the flow with this number.
   --worker=WORKER  Show only jobs of which this worker had a run.
   --since=TIME     Show only jobs that were submitted at TIME or later: 2h (before now), or 2026-11-24T08:00:00Z.
   --limit=COUNT    Show at most COUNT jobs (20).
@@ -54,6 +55,7 @@ def main(argv: Sequence[str]) -> int:
                 tag=options.text(arguments, "--tag"),
                 worker=options.text(arguments, "--worker"),
                 queue=options.text(arguments, "--queue"),
+                flow=options.number(__doc__, arguments, "--flow"),
                 since=options.text(arguments, "--since"),
             )
         )
@@ -68,8 +70,8 @@ def main(argv: Sequence[str]) -> int:
 
 
 def show(jobs: Sequence[Job]) -> None:
-    """Print the jobs as a table. It has columns for the next fire, the queue, the priority and the tags if a job has
-    them.
+    """Print the jobs as a table. It has columns for the next fire, the queue, the priority, the flow and the tags if a
+    job has them.
     """
     names, rows = (
         ["job", "status", "submitted"],
@@ -87,6 +89,10 @@ def show(jobs: Sequence[Job]) -> None:
             names.append(name)
             for row, job in zip(rows, jobs, strict=True):
                 row.append(job.view.get(name, default))
+    if any("flow" in job.view for job in jobs):
+        names.append("flow")
+        for row, job in zip(rows, jobs, strict=True):
+            row.append(job.view.get("flow"))
     if any("tags" in job.view for job in jobs):
         names.append("tags")
         for row, job in zip(rows, jobs, strict=True):

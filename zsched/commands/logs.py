@@ -1,10 +1,11 @@
-"""zsched logs: show the output of a job.
+"""zsched logs: show the output of a job, or of the jobs of a flow.
 
 Usage:
   zsched logs [options] <job>
 
-<job> is an ID, or last. Its stdout and stderr are copied to stdout and stderr, byte for byte. On a terminal, escape
-sequences and other control characters are removed.
+<job> is an ID, or last; or a flow such as flow:12, whose jobs are shown one after the other. Stdout and stderr of a job
+are copied to stdout and stderr, byte for byte. On a terminal, escape sequences and other control characters are
+removed.
 
 Options:
   -f, --follow  Follow the output until the job has finished, also into the next run if the worker is lost.
@@ -23,17 +24,20 @@ Exit codes: 0 done, whatever the job's status; 2 wrong usage; 3 there is no such
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from zsched.client.client import Chunk, Client, Job, Stream
 from zsched.commands import exits, options, selection, table
+from zsched.commands.text import line
 from zsched.commands.watching import Plain, Records, Watch, last_lines, read_known, targets
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; returns its exit code."""
     arguments = options.parse(__doc__, argv, mixed=True)
-    chosen = options.single(__doc__, arguments)
+    chosen = options.single_or_flow(__doc__, arguments)
+    if chosen.flows:
+        return logs_of_flow(next(iter(chosen.flows)), arguments)
     run_id = options.number(__doc__, arguments, "--run")
     tail = options.number(__doc__, arguments, "--tail", least=0)
     only: Stream | None = "stderr" if arguments["--stderr"] else None
@@ -61,6 +65,22 @@ def main(argv: Sequence[str]) -> int:
     for stream, data in output.items():
         plain.write(run_id or 0, stream, Chunk(0, data, len(data), True), 0)
     return 0
+
+
+def logs_of_flow(flow: int, arguments: Mapping[str, options.Value]) -> int:
+    """Show the output of each job of a flow, in order."""
+    for name in ("--follow", "--run", "--json"):
+        if arguments[name]:
+            options.fail(__doc__, f"{name} is for a single job: name it by its number")
+    options.number(__doc__, arguments, "--tail", least=0)
+    code = 0
+    with Client(options.text(arguments, "--url")) as client:
+        jobs = sorted(client.jobs(flow=int(client.flow(flow)["flow"])), key=lambda job: job.id)
+    given = [f"{name}={value}" for name in ("--tail", "--url") if (value := arguments[name])]
+    for job in jobs:
+        print(f"==> {line(job.name)} ({job.id}) <==", flush=True)
+        code = main([*given, *(["--stderr"] if arguments["--stderr"] else []), str(job.id)]) or code
+    return code
 
 
 def read_output(client: Client, run_id: int, stream: Stream) -> bytes:

@@ -197,6 +197,17 @@ def single(doc: str, arguments: Mapping[str, Value]) -> Selection:
         fail(doc, str(error))
 
 
+def single_or_flow(doc: str, arguments: Mapping[str, Value]) -> Selection:
+    """The job or the flow that the argument <job> names. Anything but exactly one is wrong usage."""
+    from zsched.commands import selection
+
+    word = text(arguments, "<job>") or ""
+    try:
+        return selection.single_flow(word) or selection.single(word)
+    except ValueError as error:
+        fail(doc, str(error))
+
+
 def fail(doc: str, sentence: str) -> NoReturn:
     """End the program for wrong usage: print the message and the usage to stderr; exit code 2."""
     usage = re.search(r"^usage:.*?(?=\n\s*\n|\Z)", doc, re.MULTILINE | re.IGNORECASE | re.DOTALL)

@@ -1,4 +1,4 @@
-"""zsched submit: submit a job, or one for each line of a file.
+"""zsched submit: submit a job, one for each line of a file, or the jobs of a flow file.
 
 Usage:
   zsched submit [--tag=TAG]... [--limit=LIMIT]... [--env=VARIABLE]... [--secret-env=VARIABLE]... [options] [<cmd>...]
@@ -6,6 +6,9 @@ Usage:
 A single word is a command line for sh: `zsched submit 'make && make test'`. Several words are a program and its
 arguments, which are quoted for sh: `zsched submit ls -la`. Put zsched's options before the command; everything after
 its first word is passed to it. The job's ID is printed once the job is on the scheduler's disk.
+
+With --file it submits the jobs of a flow: a TOML or JSON file in which each job is a table [jobs.NAME] with the fields
+of docs/rest.md, such as command = "make" and after = ["fetch", "train:any"].
 
 Options:
   --name=NAME         Job name (the first 60 characters of the command).
@@ -15,6 +18,9 @@ Options:
   --limit=KEY=COUNT...
                       Start only while fewer than COUNT runs with this KEY are running, such as db=3. May be repeated.
   --unique=KEY        Submit nothing while a job with this KEY has not ended: print the ID of that job.
+  --after=JOBS        Start when these jobs have ended: 12 (with success), 12:failed, 12:any, 12.3 (one task), 12:same
+                      (task by task). Several with commas. If one ends otherwise, this job fails (dependency).
+  --file=FILE         Submit the jobs of a flow file, `-` for stdin, all or none.
   --timeout=DURATION  Stop and fail a run that takes longer.
   --kill-grace=DURATION
                       Time between SIGTERM and SIGKILL when the job is stopped (10s).
@@ -78,10 +84,13 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 
 from zsched.client.client import PATIENCE_S, Client, ClientError, Fields, Job, Refused, View, batches, spec
-from zsched.commands import exits, options, placement, table, turn, variables, waiting
+from zsched.commands import exits, flow, options, placement, table, turn, variables, waiting
 from zsched.commands.line import argv_for_input, command_line, for_input
 from zsched.model import spans
 from zsched.model.limits import COMMAND_BYTES_MAX, JOBS_SHOWN_MAX, SUBMIT_KEY_CHARS_MAX
+
+# Options that go with --file.
+_OF_FLOWS = ("submit", "--file", "--wait", "--dry-run", "--quiet", "--range", "--json", "--idempotency-key", "--url")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -98,6 +107,8 @@ def main(argv: Sequence[str]) -> int:
 
 def submit(arguments: Mapping[str, options.Value]) -> int:
     """Submit the jobs. Raises ClientError, Failure."""
+    if options.text(arguments, "--file") is not None:
+        return submit_flow(arguments)
     bodies = read_jobs(arguments)
     single = arguments["--each-line"] is None
     if arguments["--dry-run"]:
@@ -120,6 +131,31 @@ def submit(arguments: Mapping[str, options.Value]) -> int:
         if arguments["--json"]:
             views = [job.view for job in jobs]
             table.document(views[0] if single else views)
+        return code
+
+
+def submit_flow(arguments: Mapping[str, options.Value]) -> int:
+    """Submit the jobs of a flow file. Raises ClientError, Failure."""
+    file = options.text(arguments, "--file") or "-"
+    for name, value in arguments.items():
+        if value and name not in _OF_FLOWS:
+            sentence = "<cmd> stands in the file" if name == "<cmd>" else f"{name} is not for --file"
+            options.fail(__doc__, f"{sentence}: write what a job needs into its table [jobs.NAME]")
+    jobs = flow.with_own_place(flow.read(file))
+    if arguments["--dry-run"]:
+        flow.show(jobs, as_json=bool(arguments["--json"]))
+        return 0
+    with Client(options.text(arguments, "--url")) as client:
+        stored = flow.submit(client, file, jobs, key_of(arguments, 0))
+        ids = spans.of_numbers(job.id for job in stored.values())
+        if not arguments["--json"]:
+            shown = str(ids) if arguments["--range"] else "\n".join(map(str, ids))
+            first = next(iter(stored.values())).view["flow"]
+            plain = f"flow {first}, job{'s' * (len(ids) > 1)} {ids}"
+            print(shown if arguments["--quiet"] or arguments["--range"] else plain, flush=True)
+        code = wait(client, list(stored.values()), arguments) if arguments["--wait"] else 0
+        if arguments["--json"]:
+            table.document({name: client.get(job.id).view for name, job in stored.items()})
         return code
 
 
@@ -151,6 +187,8 @@ def read_jobs(arguments: Mapping[str, options.Value]) -> list[View]:
     fields.update(turn.read(__doc__, arguments))
     fields["name"], fields["schedule"] = options.text(arguments, "--name"), cron
     fields["run_now"], fields["user"] = bool(arguments["--run-now"]), options.text(arguments, "--user")
+    if (after := options.text(arguments, "--after")) is not None:
+        fields["after"] = after.split(",")
     fields["tags"], fields["hold"] = options.words(arguments, "--tag"), bool(arguments["--hold"])
     fields["env"] = variables.read_plain(__doc__, arguments)
     fields["secret_env"] = variables.read_secret(__doc__, arguments)

@@ -30,13 +30,15 @@ class Caller:
     """The sender of a command. `owner` is `user:NAME` or `token:NAME`, and owns the jobs that the caller submits.
 
     `actor` is the owner with the address of the call, for events. `all_jobs`: the caller may act on jobs of every
-    owner. `admin`: it may also change what they run. `token_id` is None for a caller without a token.
+    owner. `admin`: it may also change what they run. `reads`: it may look at them. `token_id` is None for a caller
+    without a token.
     """
 
     owner: str
     actor: str
     all_jobs: bool
     admin: bool = False
+    reads: bool = True
     token_id: str | None = None
 
 

@@ -20,5 +20,7 @@ class Blocked:
     HELD: Final = 8
     # It prefers another worker than the one on which its task has failed.
     AVOIDS: Final = 16
+    # Its job waits for the end of other jobs.
+    PARENTS: Final = 32
     # Its task waits for a time of the wall clock.
     DATE: Final = 64

@@ -27,6 +27,7 @@ class EventKind(StrEnum):
     TASKS_HELD = "tasks_held"
     TASKS_RELEASED = "tasks_released"
     TASKS_CANCELLED = "tasks_cancelled"
+    TASKS_FAILED = "tasks_failed"
     TASKS_RERUN = "tasks_rerun"
     FIRE_SKIPPED = "fire_skipped"
     # Queues.

@@ -57,6 +57,7 @@ class Cause(StrEnum):
     WITHDRAW = "withdraw"
     OVERDUE = "overdue"
     EXPIRE = "expire"
+    STRAND = "strand"
     QUARANTINE = "quarantine"
     RESTORE = "restore"
     OUTLIVE = "outlive"
@@ -86,6 +87,7 @@ CAUSES: Final[Mapping[Cause, str]] = {
     Cause.WITHDRAW: "it is cancelled, and its worker polls, so it can't be asked to end it",
     Cause.OVERDUE: "its worker polls, and its timeout is over",
     Cause.EXPIRE: "it has not started, and its deadline has come",
+    Cause.STRAND: "a job that it waits for has ended otherwise than it needs",
     Cause.QUARANTINE: "its row or its secrets can't be read",
     Cause.RESTORE: "the database was restored, and it may have started after the backup",
     Cause.OUTLIVE: "it was on probation, and has proved harmless",
@@ -157,6 +159,7 @@ MOVES: Final[Mapping[State, Mapping[Cause, Move]]] = {
         Cause.CANCEL: Move(State.CANCELLED, Reason.CANCELLED),
         Cause.GIVE_UP: Move(State.CANCELLED, Reason.MAX_FAILS),
         Cause.EXPIRE: Move(State.FAILED, Reason.EXPIRED),
+        Cause.STRAND: Move(State.FAILED, Reason.DEPENDENCY),
         Cause.QUARANTINE: Move(State.FAILED, Reason.QUARANTINED),
         Cause.RESTORE: Move(State.FAILED, Reason.WORKER_LOST, Cause.REQUEUE),
     },

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, Literal
 from msgspec import Meta, Struct
 
 from zsched.model import schedule
+from zsched.model.after import AfterError, Dependency, parse_after
 from zsched.model.arrays import TaskArray, read_array
 from zsched.model.backoff import USUAL_BACKOFF, Backoff
 from zsched.model.entries import Entries, pack
@@ -75,6 +76,7 @@ class JobBody(Launch, forbid_unknown_fields=True, frozen=True):
     queue: str | None = None
     limits: dict[str, Annotated[int, Meta(ge=1, le=LIMIT_RUNS_MAX)]] | None = None
     unique: str | None = None
+    after: tuple[int | str, ...] | None = None
     array: str | None = None
     each: list[Any] | None = None
     max_fails: Annotated[int, Meta(ge=0, le=ARRAY_TASKS_MAX)] | None = None
@@ -131,6 +133,7 @@ def job_spec(body: JobBody, seal: Seal = keeps_none) -> JobSpec:
         queue=check_queue(body.queue),
         limits=_limits(body.limits or {}),
         unique=_unique(body.unique, recurring=cron is not None),
+        after=_after(body.after or (), recurring=cron is not None),
         array=array,
         each=entries,
         max_fails=body.max_fails,
@@ -200,6 +203,15 @@ def _unique(given: str | None, *, recurring: bool) -> str | None:
     if given is not None and not KEY_NAME.fullmatch(given):
         raise SpecError("unique", f"a key: {KEY_RULE}")
     return given
+
+
+def _after(given: tuple[int | str, ...], *, recurring: bool) -> tuple[Dependency, ...]:
+    if given and recurring:
+        raise SpecError("after", "not together with schedule, which says when the job runs")
+    try:
+        return parse_after(given)
+    except AfterError as error:
+        raise SpecError("after" if error.place is None else f"after/{error.place}", str(error)) from None
 
 
 def _tasks(body: JobBody, *, recurring: bool) -> tuple[TaskArray | None, Entries | None]:

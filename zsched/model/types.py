@@ -15,6 +15,7 @@ from typing import Annotated, Literal, NewType
 from msgspec import Struct
 from msgspec.structs import replace
 
+from zsched.model.after import AFTER, Dependency
 from zsched.model.arrays import ARRAY_CODEC, PROGRESS, Progress, TaskArray
 from zsched.model.blocked import Blocked
 from zsched.model.entries import Entries
@@ -100,6 +101,7 @@ class Reason(StrEnum):
     UNDELIVERED = "undelivered"  # surely never reached the worker: pending again
     CWD_MISSING = "cwd_missing"  # its folder is not on the worker's host, or its user may not enter it
     EXPIRED = "expired"  # it had not started at its deadline
+    DEPENDENCY = "dependency"  # a job that it waited for has ended otherwise
     MAX_FAILS = "max_fails"  # more tasks of its array had failed than its job allows
 
 
@@ -137,6 +139,13 @@ class JobFields(Work, frozen=True, kw_only=True):
         str | None,
         about("No other job with this key is accepted until it has ended.", Form(("unique_key",), codec=UNIQUE)),
     ] = None
+    after: Annotated[
+        tuple[Dependency, ...],
+        about("The jobs that it waits for, with the ends that it needs.", Form(("after_jobs",), rank=3, codec=AFTER)),
+    ] = ()
+    flow: Annotated[JobId | None, about("The flow that it belongs to: the number of its first job.", Form(rank=3))] = (
+        None
+    )
     array: Annotated[
         TaskArray | None,
         about(
@@ -155,7 +164,8 @@ class JobSpec(JobFields, frozen=True, kw_only=True):
     """What a caller asks for, checked. The values of `secret_env` are sealed.
 
     A job with a schedule makes no run at submit unless `run_now` asks for one. `delay_ms` and `expiry_ms` count from
-    the submit, which turns them into `run_at_ms` and `deadline_ms`.
+    the submit, which turns them into `run_at_ms` and `deadline_ms`. `flow`: any number makes the jobs of a request a
+    flow, which gets the number of its first job.
     """
 
     run_now: bool = False
@@ -192,8 +202,15 @@ class JobSpec(JobFields, frozen=True, kw_only=True):
 
     @property
     def is_held(self) -> bool:
-        """Whether its first run has a start time, a deadline or limits."""
-        return self.run_at_ms is not None or self.deadline_ms is not None or bool(self.limits)
+        """Whether its first run has a start time, a deadline or limits, or waits for other jobs."""
+        return self.run_at_ms is not None or self.deadline_ms is not None or bool(self.limits) or bool(self.after)
+
+    def numbered(self, first: JobId) -> JobSpec:
+        """The spec of a job in a request whose first job has this number: with numbers in the place of places."""
+        if self.flow is None and not any(dependency.placed for dependency in self.after):
+            return self
+        after = tuple(dependency.numbered(first) for dependency in self.after)
+        return replace(self, after=after, flow=None if self.flow is None else first)
 
     def submitted_at(self, now_ms: int) -> JobSpec:
         """The spec of a job that is submitted now: with times instead of durations."""
@@ -205,10 +222,10 @@ class JobSpec(JobFields, frozen=True, kw_only=True):
 
     def blocked_at(self, now_ms: int) -> int:
         """The bits of Blocked of its first run, when it is submitted now."""
-        limited = Blocked.LIMITED if self.limits else 0
+        blocked = (Blocked.LIMITED if self.limits else 0) | (Blocked.PARENTS if self.after else 0)
         if self.run_at_ms is None or self.run_at_ms <= now_ms:
-            return limited
-        return limited | (Blocked.DATE if self.delay_ms is None else Blocked.DUE)
+            return blocked
+        return blocked | (Blocked.DATE if self.delay_ms is None else Blocked.DUE)
 
 
 class Job(JobFields, frozen=True, kw_only=True):

@@ -28,7 +28,7 @@ ENDED_TARGETS_OF: Final = f"""
 # A job that has ended, as removal.ENDED_JOBS.
 REMOVABLE: Final = """
     SELECT job_id, created_ms, updated_ms, success, failed, cancelled, tags, schedule IS NOT NULL, unique_key,
-        task_array IS NOT NULL
+        task_array IS NOT NULL, dependents > 0 OR after_jobs IS NOT NULL
     FROM jobs WHERE job_id = ? AND schedule IS NULL AND pending + running + unmade = 0"""
 
 # --- hold, release and rerun ---
@@ -44,7 +44,7 @@ RELEASE_JOB: Final = """
 RELEASE_RUNS: Final = "UPDATE runs SET blocked = blocked & ~8 WHERE job_id = ? AND status IN ('pending', 'running')"
 # The last run of a job, and what the job says of the next one; its owner, if its pending jobs are counted.
 LAST_RUN: Final = """
-    SELECT r.run_id, r.status, j.demand_id, j.unique_key,
+    SELECT r.run_id, r.status, j.demand_id, j.unique_key, j.dependents > 0 OR j.after_jobs IS NOT NULL,
         (SELECT owner FROM owners WHERE owners.owner_id = j.owner_id AND j.metered = 1)
     FROM runs r JOIN jobs j ON j.job_id = r.job_id
     WHERE r.job_id = ? ORDER BY r.run_id DESC LIMIT 1"""

@@ -17,8 +17,9 @@ from zsched.store.sql import TASK
 LIVE_ARRAYS: Final = """
     SELECT job_id FROM jobs WHERE task_array IS NOT NULL AND pending + running + unmade > 0"""
 STATES: Final = """
-    SELECT job_id, task_array, demand_id, priority, held_ms IS NULL AND cancel_ms IS NULL, run_at_ms, deadline_ms,
-        max_fails, forgiven, unmade, pending, running, waiting, success, failed, cancelled
+    SELECT job_id, task_array, demand_id, priority, held_ms IS NULL AND cancel_ms IS NULL AND (after_jobs IS NULL
+        OR NOT EXISTS (SELECT 1 FROM dependencies d WHERE d.child_id = jobs.job_id AND d.judged = 0)),
+        run_at_ms, deadline_ms, max_fails, forgiven, unmade, pending, running, waiting, success, failed, cancelled
     FROM jobs WHERE job_id IN (VALUES (?)) AND task_array IS NOT NULL"""
 SHIFT_TASKS: Final = """
     UPDATE jobs SET pending = pending + ?, running = running + ?, success = success + ?, failed = failed + ?,

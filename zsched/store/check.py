@@ -44,6 +44,23 @@ _DEMAND_RUNS: Final = """
     SELECT demand_id, sum(CASE WHEN status = 'pending' THEN 1 ELSE 0 END),
         sum(CASE WHEN status = 'running' THEN 1 ELSE 0 END)
     FROM runs WHERE status IN ('pending', 'running') GROUP BY demand_id"""
+# Contradictions about jobs that wait for others; 32 is Blocked.PARENTS.
+_UNEXPECTED: Final[Mapping[str, str]] = {
+    "job {} waits for others, but has ended": """
+        SELECT DISTINCT d.child_id FROM dependencies d LEFT JOIN jobs j ON j.job_id = d.child_id
+        WHERE coalesce(j.pending + j.running + j.unmade, 0) = 0
+            AND NOT EXISTS (SELECT 1 FROM settled s WHERE s.settled_id = d.child_id)""",
+    "job {} has ended, but jobs still wait for its end": """
+        SELECT DISTINCT d.parent_id FROM dependencies d LEFT JOIN jobs j ON j.job_id = d.parent_id
+        WHERE d.judged = 0 AND coalesce(j.pending + j.running + j.unmade, 0) = 0
+            AND NOT EXISTS (SELECT 1 FROM settled s WHERE s.settled_id = d.parent_id)""",
+    "run {} waits for other jobs, but all have ended": """
+        SELECT run_id FROM runs WHERE status = 'pending' AND blocked & 32 <> 0
+            AND NOT EXISTS (SELECT 1 FROM dependencies d WHERE d.child_id = runs.job_id AND d.judged = 0)""",
+    "run {} does not wait, but jobs before its own have not ended": """
+        SELECT run_id FROM runs WHERE status IN ('pending', 'running') AND blocked & 32 = 0
+            AND EXISTS (SELECT 1 FROM dependencies d WHERE d.child_id = runs.job_id AND d.judged = 0)""",
+}
 _JOBS: Final = """
     SELECT job_id, pending, running, success, failed, cancelled, unmade FROM jobs
     WHERE job_id > ? ORDER BY job_id LIMIT ?"""
@@ -100,6 +117,7 @@ def check(engine: ReadEngine) -> Findings:
         last = _check_runs(engine, runs, findings)
         _check_jobs(engine, last, findings)
         _check_demands(engine, findings)
+        _check_dependencies(engine, findings)
         _check_schedules(engine, schedules, findings)
         _check_workers(engine, workers, findings)
     return findings
@@ -243,6 +261,14 @@ def _check_demands(engine: ReadEngine, findings: Findings) -> None:
             expected = counted.get(demand_id, (0, 0)) if demand.tallied else (0, 0)
             if tuple(counts) != expected:
                 findings.add(f"demand {demand_id} counts {tuple(counts)} pending and running runs, it has {expected}")
+
+
+def _check_dependencies(engine: ReadEngine, findings: Findings) -> None:
+    if not engine.columns("dependencies"):
+        return  # the schema of a release without them
+    for sentence, statement in _UNEXPECTED.items():
+        for (number,) in engine.execute(statement):
+            findings.add(sentence.format(number))
 
 
 def _check_schedules(engine: ReadEngine, replayed: dict[int, str], findings: Findings) -> None:

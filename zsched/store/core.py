@@ -94,6 +94,7 @@ class Core:
 
     def _forget(self) -> None:
         """Forget what was read since it may have been undone."""
+        self._ledger.settling = True
         self._ahead.clear()
         self._loads.clear()
         self._tallies.clear()

@@ -35,10 +35,13 @@ def jobs(wanted: JobFilter, first: JobId, last: JobId, limit: int) -> tuple[str,
 
 
 def _of_jobs(wanted: JobFilter) -> Iterator[Condition]:
-    """The conditions of a filter. The first of tag, queue, status and owner drives."""
+    """The conditions of a filter. The first of tag, flow, queue, status and owner drives."""
     driven = False
     if wanted.tag is not None:
         yield "job_id = tagged_id AND tag = ?", (wanted.tag,)
+        driven = True
+    if wanted.flow is not None:
+        yield "flow + 0 = ?" if driven else "flow = ?", (wanted.flow,)
         driven = True
     if wanted.queue == DEFAULT_QUEUE:
         # Most jobs: no index would help.

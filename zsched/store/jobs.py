@@ -13,17 +13,17 @@ from zsched.model.names import DEFAULT_QUEUE
 from zsched.model.types import DemandId, Job, JobId, JobSpec, OnLost, RunId, RunStatus, WorkerId
 from zsched.store import acts, array_sql, rows, sql, transitions
 from zsched.store.contract import Cancelled, Target
+from zsched.store.dependencies import DependenciesWriter
 from zsched.store.engine import Row
 from zsched.store.ledger import Note
 from zsched.store.lives import PENDING, RUNNING, Change
-from zsched.store.reruns import RerunsWriter
 from zsched.store.tasks import ALL
 
 # What a job asks for: as Demand, without its owner. A tuple, because it is made for each job, and a demand for few.
 Asked = tuple[tuple[str, ...], bool, str, tuple[tuple[str, int], ...]]
 
 
-class JobsWriter(RerunsWriter):
+class JobsWriter(DependenciesWriter):
     """The role contract.Jobs."""
 
     def submit(
@@ -44,6 +44,8 @@ class JobsWriter(RerunsWriter):
         known = {key: self._demand_id(demand) for key, demand in wanted.items()}
         demands = [known[key] for key in keys]
         owner_id = self._numbers.owner_id(owner) if owner else None
+        first = JobId(self._engine.take_ids("jobs", len(specs)))
+        specs = [spec.numbered(first) for spec in specs]
         jobs: list[Row] = [
             (
                 *rows.row_of_job_fields(spec), *rows.row_of_policy(spec.policy),
@@ -52,7 +54,7 @@ class JobsWriter(RerunsWriter):
             )
             for spec, demand_id, next_fire_ms in zip(specs, demands, next_fires, strict=True)
         ]  # fmt: skip
-        job_ids = [JobId(number) for number in self._insert("jobs", sql.ADD_JOB, jobs)]
+        job_ids = [JobId(number) for number in self._insert("jobs", sql.ADD_JOB, jobs, first)]
         self._add_parts(job_ids, specs)
         held = any(spec.is_held for spec in specs)
         at_once: list[tuple[JobId, int, Row]] = []
@@ -70,6 +72,7 @@ class JobsWriter(RerunsWriter):
                 at_once.append((job_id, demand_id, (*run, *_holds(spec, now_ms)) if held else run))
         statement = transitions.ADD_HELD_RUN if held else transitions.ADD_RUN
         runs = self._make(Cause.SUBMIT, statement, at_once, Change(at_ms=now_ms, actor=actor))
+        self._await_parents((job_id, spec.after) for job_id, spec in zip(job_ids, specs, strict=True))
         if fires:
             self._engine.sendmany(sql.ADD_FIRST_RUN, [(at_once[place][0], runs[place]) for place in fires])
         self._hold([job_id for job_id, spec in zip(job_ids, specs, strict=True) if spec.hold], actor, "", now_ms)
@@ -189,10 +192,14 @@ class JobsWriter(RerunsWriter):
         if not last or RunStatus(last[0][1]) not in TERMINAL:
             return None
         self._execute(acts.REVIVE_JOB, (job_id,))
-        run_id, status, demand_id, unique, metered = last[0]
+        run_id, status, demand_id, unique, linked, metered = last[0]
         if unique is not None:
             self._engine.send(sql.HOLD_UNIQUE, (unique, job_id), rows=1)
         blocked = Blocked.LIMITED if self._demand(DemandId(demand_id)).limits else 0
+        if linked:
+            job = self.job(job_id)
+            assert job is not None
+            blocked |= Blocked.PARENTS if self._await_again(job_id, job.after) else 0
         change = Change(at_ms=now_ms, actor=actor, detail=reason)
         new = [(job_id, demand_id, (demand_id, blocked, now_ms, now_ms, run_id))]
         self._ledger.note_rerun(job_id, metered)
@@ -297,7 +304,7 @@ def _asked(spec: JobSpec) -> Asked:
 def _holds(spec: JobSpec, now_ms: int) -> Row:
     """`blocked`, `due_ms` and `expires_ms` of a job's first run."""
     blocked = spec.blocked_at(now_ms)
-    return blocked, spec.run_at_ms if blocked & ~Blocked.LIMITED else None, spec.deadline_ms
+    return blocked, spec.run_at_ms if blocked & (Blocked.DUE | Blocked.DATE) else None, spec.deadline_ms
 
 
 def _row(job: Job) -> Row:

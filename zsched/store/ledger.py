@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from zsched.model.events import Became
 from zsched.model.types import DemandId, JobId, RunId, RunStatus
-from zsched.store import array_sql, sql
+from zsched.store import after, array_sql, sql
 from zsched.store.contract import Changes
 from zsched.store.engine import Engine, Row
 from zsched.store.usage import Usage
@@ -75,6 +75,8 @@ class Ledger:
         self._grown = [0] * len(_COUNTED)
         # Change of the number of pending tasks that is not written yet.
         self.pending = 0
+        # Whether some ended job may have dependencies that are not handled (store/dependencies.py).
+        self.settling = True
         # The events and the jobs that the turn has written so far, and the jobs that have ended.
         self._written: list[Row] = []
         self._counted: set[JobId] = set()
@@ -208,10 +210,16 @@ class Ledger:
         self._moves = [move for move in self._moves if move[0] not in ends]
         # A schedule may end without a change of a task.
         counted = engine.executemany(sql.COUNT_ENDED, [(*changed[job_id], now_ms, job_id) for job_id in ends])
-        for job_id, live, owner_id, queue in counted:
+        settled: list[Row] = []
+        for job_id, live, linked, owner_id, queue in counted:
             self.usage.know(job_id, owner_id, queue)
             if not live:
                 self._ended.add(job_id)
+                if linked:
+                    settled.append((job_id,))
+        if settled:
+            self.settling = True
+            engine.sendmany(after.SETTLE, settled)
         self._ends.clear()
 
     def _write_shifts(self, engine: Engine, now_ms: int) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
 
@@ -203,8 +203,16 @@ class Lives(Core):
         """
         followed = [each for each in moved if each.move.successor is not None]
         successors = self._succeed(followed, change) if followed else {}
-        self._ledger.note_ends(each.job_id for each in moved if each.move.final and each.run_id not in successors)
+        ended = [each for each in moved if each.move.final and each.run_id not in successors]
+        self._ledger.note_ends(each.job_id for each in ended)
+        self._settle(ended)
         return [each._replace(successor=successors.get(each.run_id)) for each in moved] if successors else moved
+
+    def _settle(self, ended: Iterable[Moved]) -> None:
+        """Note those of the ended tasks for which others wait; followers.py does."""
+
+    def _settle_part(self, job_id: JobId, part: tuple[int, int]) -> None:
+        """The same for tasks of an array that have ended without a run, or some of which have."""
 
     def _succeed(self, ended: Sequence[Moved], change: Change) -> dict[int, RunId]:
         """Make the successors of ended runs whose tasks may have one; returns them by run."""
@@ -247,7 +255,7 @@ class Lives(Core):
             blocked |= Blocked.AVOIDS
             due_ms = change.at_ms + AVOID_MS if due_ms is None else due_ms
         # What held its predecessor back holds it back, too.
-        blocked |= before & (Blocked.HELD | Blocked.CAP)
+        blocked |= before & (Blocked.HELD | Blocked.CAP | Blocked.PARENTS)
         if of_array and blocked & ~_OPEN:
             blocked |= Blocked.CAP
             self._ledger.shift(job_id, Shift(waiting=1))
@@ -297,11 +305,14 @@ class Lives(Core):
             self._ledger.add([(change.at_ms, change.actor, job, *moved)])
         return made
 
-    def _insert(self, table: str, statement: str, values: Sequence[Row]) -> range:
-        """Insert rows, each given by the statement's parameters after the id. Returns their ids."""
+    def _insert(self, table: str, statement: str, values: Sequence[Row], first: int | None = None) -> range:
+        """Insert rows, each given by the statement's parameters after the id. Returns their ids. `first`: these were
+        taken before.
+        """
         if not values:
             return range(0)
-        first = self._engine.take_ids(table, len(values))
+        if first is None:
+            first = self._engine.take_ids(table, len(values))
         if len(values) == 1:
             self._engine.send(statement, (first, *values[0]), rows=1)
         else:

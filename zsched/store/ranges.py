@@ -6,20 +6,24 @@ from collections.abc import Collection, Sequence
 from typing import Final, NamedTuple
 
 from zsched.model.arrays import TaskArray
-from zsched.model.types import JobId
+from zsched.model.types import JobId, RunStatus
 from zsched.store import array_sql
 from zsched.store.engine import Engine, ReadEngine, Row
 
 # States of ranges.
 UNMADE: Final = "unmade"
 HELD: Final = "held"
+WAITS: Final = "waits"
 CANCELLED: Final = "cancelled"
+FAILED: Final = "failed"
+# The final status of the tasks of a range, by its state.
+ENDS: Final = {CANCELLED: RunStatus.CANCELLED, FAILED: RunStatus.FAILED}
 # Those whose tasks have not ended.
-LIVE: Final = frozenset({UNMADE, HELD, "waits"})
+LIVE: Final = frozenset({UNMADE, HELD, WAITS})
 
 
 class Range(NamedTuple):
-    """Tasks from `first` to `last`, both included. `again`: they may have earlier runs. `reason`: of a cancel."""
+    """Tasks from `first` to `last`, both included. `again`: they may have earlier runs. `reason`: of their end."""
 
     first: int
     last: int

@@ -9,14 +9,15 @@ from dataclasses import replace
 from typing import Final, TypeVar
 
 from zsched.model.access import Token, WorkerKey
+from zsched.model.after import Dependency, Ends
 from zsched.model.demand import Demand
 from zsched.model.names import DEFAULT_QUEUE
 from zsched.model.queues import Queue
 from zsched.model.records import Event, ForeignRuns, Instance, Usage, UsageBy
 from zsched.model.types import Job, JobId, Run, RunId, RunStatus, Stream, Worker, WorkerId, WorkerStatus
-from zsched.store import array_sql, filters, queues, ranges, removal, rows, sql, usage
+from zsched.store import after, array_sql, filters, queues, ranges, removal, rows, sql, usage
 from zsched.store.blocks import Blocks
-from zsched.store.contract import EventFilter, JobFilter, Old, QueueState, RunOutput, Submitted, Task
+from zsched.store.contract import EventFilter, JobFilter, Old, QueueState, RunOutput, Submitted, Task, Waits
 from zsched.store.engine import ReadEngine, Row
 
 T = TypeVar("T")
@@ -165,6 +166,20 @@ class EngineReader:
         stderr = Stream(head=kept[3], tail=kept[4], total=kept[5])
         return RunOutput(form == "text", stdout, stderr)
 
+    def waits_for(self, job_id: JobId, limit: int, *, same: bool = False) -> Waits:
+        state = 2 if same else 0
+        first = [
+            (Dependency(parent_id, Ends(ends), task=None if task < 0 else task), rows.RUN_STATUS[status])
+            for parent_id, task, ends, status in self._execute(after.WAITS_FOR, (job_id, state, limit))
+        ]
+        return Waits(first, int(self._execute(after.COUNT_WAITS, (job_id, state))[0][0]))
+
+    def flow(self, flow: JobId) -> Generator[JobId]:
+        return self._each(_job_id, after.FLOW_JOBS, (flow,))
+
+    def count_flow(self, flow: JobId) -> dict[RunStatus, int]:
+        return {rows.RUN_STATUS[status]: count for status, count in self._execute(after.FLOW_COUNTS, (flow,))}
+
     def queues(self) -> list[QueueState]:
         pending, running = Counter[str](), Counter[str]()
         for wish, waits, runs in self._execute(sql.TASKS_BY_DEMAND):
@@ -286,7 +301,7 @@ class EngineReader:
 def _task(index: int, span: ranges.Range | None, last: Run | None) -> Task:
     """A task by its range, or else by its last run."""
     if span is not None:
-        status = RunStatus.CANCELLED if span.state == ranges.CANCELLED else RunStatus.PENDING
+        status = ranges.ENDS.get(span.state, RunStatus.PENDING)
         return Task(index=index, status=status, held=span.state == ranges.HELD, reason=span.reason, last=last)
     assert last is not None, "a task without a range has a run"
     return Task(index=index, status=last.status, held=bool(last.blocked & 8), reason=last.reason, last=last)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Final
 
-# Ended jobs without a schedule, by status in the order of their ids; the counters of their tasks, and their tags.
+# Ended jobs without a schedule, by status in the order of their ids; the counters of their tasks, and their tags. The
+# last column: whether other jobs may wait for it, or it has waited for some.
 ENDED_JOBS: Final = """
     SELECT job_id, created_ms, updated_ms, success, failed, cancelled, tags, schedule IS NOT NULL, unique_key,
-        task_array IS NOT NULL FROM jobs
-    WHERE status = ? AND job_id > ? ORDER BY job_id LIMIT ?"""
+        task_array IS NOT NULL, dependents > 0 OR after_jobs IS NOT NULL
+    FROM jobs WHERE status = ? AND job_id > ? ORDER BY job_id LIMIT ?"""
 COUNT_OLD: Final = """
     SELECT count(*) FROM jobs
-    WHERE status = ? AND job_id BETWEEN ? AND ? AND created_ms < ? AND updated_ms < ? AND schedule IS NULL"""
+    WHERE status = ? AND job_id BETWEEN ? AND ? AND created_ms < ? AND updated_ms < ? AND schedule IS NULL
+        AND (dependents = 0 OR NOT EXISTS (SELECT 1 FROM dependencies d WHERE d.parent_id = jobs.job_id))"""
 NOTE_PURGED: Final = "UPDATE identity SET purged = 1 WHERE purged = 0"
 # Jobs with fires, each with the first run of the oldest fire that is kept; NULL: the job has no more fires than that.
 # Jumps from one job to the next.

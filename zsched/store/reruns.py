@@ -43,8 +43,8 @@ class RerunsWriter(TasksWriter):
         for span in ranges.overlapping(self._engine, job_id, first, last):
             for task in state.array.take(max(first, span.first), min(last, span.last), most):
                 ended.pop(task, None)
-                if span.state == ranges.CANCELLED:
-                    ended[task] = RunStatus.CANCELLED, span.reason
+                if span.state in ranges.ENDS:
+                    ended[task] = ranges.ENDS[span.state], span.reason
         if again.failed:
             ended = {task: end for task, end in ended.items() if _has_failed(*end)}
         if ended:

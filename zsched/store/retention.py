@@ -18,7 +18,7 @@ from zsched.model.limits import (
 from zsched.model.records import UsageBy
 from zsched.model.types import JobId, RunId, RunStatus
 from zsched.model.units import counted
-from zsched.store import acts, removal, sql, usage
+from zsched.store import acts, after, removal, sql, usage
 from zsched.store.contract.retention import FireStep, Old, Step
 from zsched.store.engine import Engine, Row
 from zsched.store.ledger import Ledger, Note
@@ -48,6 +48,8 @@ class RetentionWriter:
         # A job that this turn has changed may be live again, which its row does not show yet.
         changing = self._ledger.counting
         jobs = [row for row in looked if row[2] < old.ended_ms and not row[7] and row[0] not in changing]
+        needed = self._needed(jobs)
+        jobs = [row for row in jobs if row[0] not in needed]
         few = _within(jobs)
         if few:
             self._remove(few, actor, now_ms)
@@ -67,6 +69,16 @@ class RetentionWriter:
         else:
             self._remove(jobs, actor, now_ms, reason)
         return True
+
+    def is_needed(self, job_id: JobId) -> bool:
+        return bool(self._needed(self._engine.execute(acts.REMOVABLE, (job_id,))))
+
+    def _needed(self, jobs: Sequence[Row]) -> set[int]:
+        """Those of some ended jobs, given as rows of removal.ENDED_JOBS, that others wait for or have waited for, and
+        those others have not ended; or whose end is not handled yet.
+        """
+        linked: list[Row] = [(row[0],) for row in jobs if row[10]]
+        return {job_id for (job_id,) in self._engine.execute_list(after.NEEDED, linked)} if linked else set()
 
     def remove_more(self, actor: str, now_ms: int) -> bool:
         removing = self._engine.execute(removal.REMOVING)

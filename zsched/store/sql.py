@@ -138,8 +138,10 @@ ADD_FIRST_RUN: Final = "INSERT INTO fires (fired_id, first_run) VALUES (?, ?)"
 COUNT_TASKS: Final = """
     UPDATE jobs SET pending = pending + ?, running = running + ?, success = success + ?, failed = failed + ?,
         cancelled = cancelled + ?, updated_ms = ? WHERE job_id = ?"""
-# Of a job with a task that has ended: returns how many live ones it has left, and its owner.
-COUNT_ENDED: Final = f"{COUNT_TASKS} RETURNING job_id, pending + running + unmade, owner_id, queue"
+# Of a job with a task that has ended: returns how many live ones it has left, whether another job waits for it or it
+# waited for another one, and its owner.
+COUNT_ENDED: Final = f"""{COUNT_TASKS}
+    RETURNING job_id, pending + running + unmade, dependents > 0 OR after_jobs IS NOT NULL, owner_id, queue"""
 # A cancel of a recurring job cancels only its live fire.
 MARK_JOB_CANCELLED: Final = """
     UPDATE jobs SET cancel_by = ?, cancel_ms = ?, cancel_reason = ?,

@@ -8,9 +8,10 @@ cost no more than a few rows until they start, and an act on all of them changes
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
+from zsched.model.after import Ends
 from zsched.model.arrays import TaskArray
 from zsched.model.blocked import Blocked
 from zsched.model.events import EventKind
@@ -42,13 +43,14 @@ class TasksWriter(Lives):
         """Store the tasks of a new array, all unmade, and their entries."""
         array = spec.array
         assert array is not None
-        self._ranges.add(job_id, [Range(array.first, array.last, ranges.UNMADE)])
+        follows = any(dependency.ends is Ends.SAME for dependency in spec.after)
+        self._ranges.add(job_id, [Range(array.first, array.last, ranges.WAITS if follows else ranges.UNMADE)])
         if spec.each is not None:
             # One by one: a block may have a megabyte.
             for first, packed in spec.each.blocks:
                 self._engine.send(array_sql.ADD_ENTRIES, (job_id, first, packed), rows=1)
         self._ledger.shift(job_id, Shift(unmade=len(array)))
-        self._arrays.submitted(job_id, actor, spec.blocked_at(now_ms) & ~Blocked.LIMITED)
+        self._arrays.submitted(job_id, actor, spec.blocked_at(now_ms) & ~(Blocked.LIMITED | Blocked.PARENTS))
 
     # --- tasks become runs ---
 
@@ -133,15 +135,27 @@ class TasksWriter(Lives):
         self._move((PENDING, Cause.GIVE_UP), transitions.GIVE_UP_TASKS, (detail, now_ms, state.job_id, *ALL), change)
         self._end_unmade(state.job_id, state.array, ALL, Reason.MAX_FAILS, change)
 
-    def _end_unmade(self, job_id: JobId, array: TaskArray, part: Part, reason: Reason, change: Change) -> int:
-        """Cancel those tasks of a part that have no live run; returns their number. No other place ends tasks without a
-        run.
+    def _end_unmade(
+        self,
+        job_id: JobId,
+        array: TaskArray,
+        part: Part,
+        reason: Reason,
+        change: Change,
+        was: Collection[str] = ranges.LIVE,
+    ) -> int:
+        """End those tasks of a part that have no live run; returns their number. They are cancelled, or fail by a
+        dependency. No other place ends tasks without a run. `was`: only ranges in these states.
         """
-        count = self._ranges.change(job_id, array, part, ranges.LIVE, (ranges.CANCELLED, None, reason))
+        fails = reason is Reason.DEPENDENCY
+        kind = EventKind.TASKS_FAILED if fails else EventKind.TASKS_CANCELLED
+        state = ranges.FAILED if fails else ranges.CANCELLED
+        count = self._ranges.change(job_id, array, part, was, (state, None, reason))
         if count:
-            self._ledger.shift(job_id, Shift(unmade=-count, cancelled=count))
+            self._ledger.shift(job_id, Shift(unmade=-count, failed=count * fails, cancelled=count * (not fails)))
             self._ledger.note_ends([job_id])
-            self._note_tasks(job_id, EventKind.TASKS_CANCELLED, count, part, change, reason)
+            self._settle_part(job_id, part)
+            self._note_tasks(job_id, kind, count, part, change, reason)
         return count
 
     def _note_tasks(

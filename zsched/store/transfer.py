@@ -47,6 +47,8 @@ TABLES: Final = (
     Table("task_ranges", ("job_id", "first_task")),
     Table("job_tags", ("tag", "tagged_id")),
     Table("unique_jobs", ("unique_key",)),
+    Table("dependencies", ("child_id", "judged", "parent_id", "task")),
+    Table("settled", ("settled_id", "first_task")),
     Table("queues", ("queue",)),
     Table("runs", ("run_id",)),
     Table("outputs", ("run_id",), paged=True),

@@ -79,6 +79,11 @@ EXPIRED: Final = f"""
 EXPIRE: Final = update(
     *(_PENDING, Cause.EXPIRE), "detail = ?, finished_ms = ?, due_ms = NULL", "run_id IN (VALUES (?))"
 )
+STRAND: Final = update(
+    *(_PENDING, Cause.STRAND),
+    "detail = ?, finished_ms = ?, due_ms = NULL",
+    "job_id IN (VALUES (?)) AND blocked & 32 <> 0",
+)
 # Waiting runs whose time has come: they may have been handed out. That of a run that avoids a worker (66 is Blocked.DUE
 # and Blocked.DATE) is not the time of its start.
 WAITING: Final = f"""

@@ -78,6 +78,15 @@ DEMANDS_MAX = 10_000
 # Queues that are paused or fair at the same time. One more is 409.
 QUEUES_MAX = 1_000
 
+# Entries of a job's `after`. More is 400.
+AFTER_PER_JOB_MAX = 10_000
+
+# Arrays that wait for the same array task by task (`same`). More is 400.
+FOLLOWERS_MAX = 100
+
+# Jobs that the reason names for which a job waits. The others are counted.
+WAITS_SHOWN_MAX = 5
+
 # Why a queue is paused or resumed, in characters. More is 400.
 QUEUE_REASON_CHARS_MAX = 256
 

@@ -36,6 +36,12 @@ CHUNKS_MAX = 256
 # Jobs in one POST /jobs: one transaction, one turn. More is 413, by api/jobs.py; the client sends several requests.
 JOBS_PER_SUBMIT_MAX = 10_000
 
+# Entries of `after` in one POST /jobs, of all its jobs together. More is 413.
+AFTER_PER_SUBMIT_MAX = 20_000
+
+# Faults of one flow that an error names. The others are counted.
+FAULTS_SHOWN_MAX = 20
+
 # Rows of one page of a list. A larger `limit` is cut to the maximum.
 PAGE_ROWS_MAX = 1_000
 PAGE_ROWS_DEFAULT = 100
@@ -76,6 +82,9 @@ BULK_MS_MAX = 20_000
 
 # Jobs that one call may name by their numbers. A call that waits holds one byte for each of them. More is 413.
 SELECTED_JOBS_MAX = 1_000_000
+
+# Flows that one call may name. More is 413.
+FLOWS_SELECTED_MAX = 100
 
 # Spans of job numbers (`1-5000,7001` has two) in one list of an answer. A longer list is cut; its count is not.
 SPANS_SHOWN_MAX = 10_000

@@ -14,7 +14,8 @@ TURN_COMMANDS_MAX = 1_000
 # are read. Most entries cost a statement, whether or not they change a row.
 TURN_ENTRIES_MAX = 10_000
 
-# Rows changed in one turn before it takes in no more work. A single command is never split by it.
+# Rows changed in one turn before it takes in no more work. A single command is never split by it. A call on many jobs
+# ends its step after as many.
 TURN_ROWS_MAX = 20_000
 
 # Running runs of workers that one turn reads before it takes in no more work. A heartbeat of a worker reads all runs
@@ -46,6 +47,15 @@ TICK_JOBS_MAX = 1_000
 # Pending runs that one turn unblocks because their time has come, and as many that it ends at their deadlines. The next
 # turn comes at once and handles the rest.
 DUE_RUNS_MAX = 2_000
+
+# Dependencies on ended jobs that one turn judges, and as many of ended jobs that it forgets. A step of up to
+# JUDGE_STEP_MAX of them counts as at least JUDGE_STEP_COST. The next turn comes at once and handles the rest.
+JUDGE_MAX = 2_000
+JUDGE_STEP_MAX = 1_000
+JUDGE_STEP_COST = 20
+
+# Ended jobs that one such step looks at.
+JUDGE_JOBS_MAX = 100
 
 # Tasks of arrays that one turn makes. The next turn comes at once and goes on.
 TURN_TASKS_MAX = 4_000

@@ -8,7 +8,7 @@ from typing import Final
 
 from zsched.model.access import Caller
 from zsched.model.types import Job, JobId, Now
-from zsched.scheduler.dispatcher import answers, owners, recurrence, tasks
+from zsched.scheduler.dispatcher import answers, owners, parents, recurrence, tasks
 from zsched.scheduler.dispatcher.answers import Deferred
 from zsched.scheduler.dispatcher.cancels import CancelJob
 from zsched.scheduler.dispatcher.commands import Command, ConflictError, EndSchedule, FullError, JobState, OnJob
@@ -124,6 +124,9 @@ def _release(store: Store, job: Job, act: Release, now: Now) -> bool:
 
 
 def _delete(store: Store, job: Job, act: Delete, doing: Doing) -> bool:
+    if store.retention.is_needed(job.job_id):
+        remedy = "remove it when they have ended"
+        raise ConflictError("dependents", f"Jobs that wait for job {job.job_id} have not ended: {remedy}")
     # What this turn has changed of the job is not in its counters yet, which the totals follow.
     if not store.retention.remove(job.job_id, act.by.actor, act.reason, doing.now.wall_ms):
         remedy = (
@@ -138,6 +141,8 @@ def _rerun(store: Store, job: Job, act: Rerun, doing: Doing) -> bool:
     if store.pending_tasks() + (1 if job.array is None else len(job.array)) > doing.pending_max:
         raise FullError
     tasks.admit_rerun(store, job, act.by)
+    if job.after and not store.last_fire_lives(job.job_id):
+        parents.demand_possible(store, job)
     if job.array is None:
         done = store.rerun(job.job_id, act.by.actor, act.reason, doing.now.wall_ms) is not None
     else:

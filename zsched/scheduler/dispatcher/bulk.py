@@ -15,7 +15,7 @@ from typing import Final
 
 from zsched.model.access import Caller
 from zsched.model.lifecycle import TERMINAL
-from zsched.model.limits import BULK_JOBS_MAX
+from zsched.model.limits import BULK_JOBS_MAX, TURN_ROWS_MAX
 from zsched.model.spans import Span, Spans, of
 from zsched.model.types import JobId, RunStatus
 from zsched.scheduler.dispatcher import acts, owners, recurrence
@@ -87,13 +87,18 @@ def step(store: Store, command: Bulk, doing: acts.Doing) -> BulkDone:
     """Do the next part of a bulk command."""
     targets, unknown, after = _all(store, command) if command.selection.ids is None else _named(store, command)
     outcomes: dict[str, list[Span]] = defaultdict(list)
+    begun = store.rows_changed
     filtered = command.selection.owner is not None or command.selection.status is not None
     if unknown and not filtered:
         outcomes[_UNKNOWN] += unknown
-    for target in targets:
+    for place, target in enumerate(targets, 1):
         # A job of another owner is left out even if it passes the filter: an answer would reveal its status.
         if not filtered or (owners.may_act(command.by, target.owner) and _matches(target, command)):
             outcomes[_act(store, target, command, doing)].append((target.job_id, target.job_id))
+        if store.rows_changed - begun >= TURN_ROWS_MAX and place < len(targets):
+            # A job that waits for thousands of others changes as many rows.
+            after = target.job_id
+            break
     done = BulkDone({outcome: of(spans) for outcome, spans in outcomes.items()}, after)
     counts = {outcome: len(ids) for outcome, ids in done.outcomes.items()}
     log.debug("%s of many jobs by %s: %s", command.action, command.by.actor, counts)

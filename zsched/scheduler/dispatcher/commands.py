@@ -86,6 +86,17 @@ class TooManyError(RefusedError):
         )
 
 
+class ParentError(RefusedError):
+    """A job of a submit waits for a job that it can't wait for. `place`: its place in the submit, from 0; `entry`: that
+    in its `after`.
+    """
+
+    def __init__(self, place: int, entry: int, why: str) -> None:
+        super().__init__("invalid_request", why)
+        self.place = place
+        self.entry = entry
+
+
 class ReusedError(RefusedError):
     """The Idempotency-Key belongs to another request of this caller."""
 
@@ -137,8 +148,8 @@ class Made:
 
 
 CauseCode = Literal[
-    "held", "scheduled", "paused", "backoff", "no_workers", "no_match", "draining", "foreign", "limit", "probation",
-    "no_capacity"
+    "held", "dependency", "scheduled", "paused", "backoff", "no_workers", "no_match", "draining", "foreign", "limit",
+    "probation", "no_capacity"
 ]  # fmt: skip
 
 

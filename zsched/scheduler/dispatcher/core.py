@@ -244,6 +244,9 @@ class Dispatcher:
         self._upkeep.end_token_jobs(self._cancels.cancel, now)
         if drained:
             departures.judge_silence(self._store, self._sessions, self._settings.timeout_ms, now)
+        self._store.end_jobs(now.wall_ms)
+        self._store.judge(now.wall_ms, self._settings.judge_max)
+        # After the judgement, so that arrays which need not wait any more start in this turn.
         crowded = self._store.make_tasks(now.wall_ms, self._settings.turn_tasks_max)
         self._store.end_jobs(now.wall_ms)
         send_runs = partial(self._delivery.send_runs, now)
@@ -255,7 +258,7 @@ class Dispatcher:
         self._retention.on_tick(now)
         self._store.flush_counters(now.wall_ms)
         self._upkeep.note_seen(now)
-        return self._next_tick_ms(due_ms, now, at_once=self._upkeep.ending or more)
+        return self._next_tick_ms(due_ms, now, at_once=self._upkeep.ending or more or self._store.judging)
 
     def _next_tick_ms(self, due_ms: int | None, now: Now, *, at_once: bool) -> int:
         moments = [now.mono_ms if at_once else now.mono_ms + TICK_MS_MAX]

@@ -8,7 +8,7 @@ from zsched.model import schedule
 from zsched.model.limits import IDEMPOTENCY_MS
 from zsched.model.spec import never_starts
 from zsched.model.types import Now
-from zsched.scheduler.dispatcher import owners, queues
+from zsched.scheduler.dispatcher import owners, parents, queues
 from zsched.scheduler.dispatcher.commands import ConflictError, FullError, Made, ReusedError, Submit, TooManyError
 from zsched.store.contract import Store, Submitted
 
@@ -17,7 +17,8 @@ log = logging.getLogger(__name__)
 
 def on_submit(store: Store, command: Submit, pending_max: int, now: Now) -> Made | Submitted:
     """Store the jobs. Raises FullError and TooManyError at pending_max, ReusedError for the key of another request,
-    ConflictError for a deadline before the start, UniqueError, TooManyDemandsError, and what `owners.admit` raises.
+    ConflictError for a deadline before the start, UniqueError, TooManyDemandsError, ParentError, and what
+    `owners.admit` raises.
     """
     token = owners.find_token(store, command.by)
     once = command.once
@@ -38,6 +39,7 @@ def on_submit(store: Store, command: Submit, pending_max: int, now: Now) -> Made
         # A date and a duration can be compared only now.
         raise ConflictError("deadline", "A job could never start: set a deadline later than its run_at or delay")
     queues.demand_free_keys(store, specs)
+    parents.demand_parents(store, specs, command.by)
     queues.demand_few_kinds(store, store.count_new_demands(specs, command.by.owner))
     fires = [None if spec.schedule is None else schedule.next_fire_ms(spec.schedule, now.wall_ms) for spec in specs]
     metered = token is not None and token.pending_max is not None
@@ -46,4 +48,4 @@ def on_submit(store: Store, command: Submit, pending_max: int, now: Now) -> Made
         submitted = Submitted(once.digest, ids[0], ids[-1], len(ids))
         store.idempotency.keep(once.caller, once.key, submitted, now.wall_ms)
     log.debug("jobs %d to %d submitted by %s", ids[0], ids[-1], command.by.actor)
-    return Made(ids, specs, fires, command.by.owner, now.wall_ms)
+    return Made(ids, [spec.numbered(ids[0]) for spec in specs], fires, command.by.owner, now.wall_ms)

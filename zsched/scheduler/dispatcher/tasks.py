@@ -9,7 +9,7 @@ from zsched.model.access import Caller
 from zsched.model.limits import RERUN_TASKS_MAX
 from zsched.model.queues import shown_key
 from zsched.model.types import Job, JobId, Now
-from zsched.scheduler.dispatcher import owners, queues
+from zsched.scheduler.dispatcher import owners, parents, queues
 from zsched.scheduler.dispatcher.commands import Command, ConflictError, FullError, NotFoundError, Part, QuotaError
 from zsched.scheduler.dispatcher.queues import UniqueError
 from zsched.store.contract import Again, Store, TaskStep
@@ -57,6 +57,8 @@ def rerun_tasks(store: Store, command: RerunTasks, pending_max: int, now: Now) -
         raise FullError
     if not store.last_fire_lives(job.job_id):
         admit_rerun(store, job, command.by)
+        if job.after:
+            parents.demand_possible(store, job)
     again = Again(job.job_id, (max(first, command.after + 1), last), command.failed)
     actor = command.by.actor
     step = store.rerun_tasks(again, RERUN_TASKS_MAX, actor, command.reason, now.wall_ms)

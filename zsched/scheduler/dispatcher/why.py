@@ -11,12 +11,13 @@ from contextlib import closing
 
 from zsched.model.blocked import Blocked
 from zsched.model.demand import Demand, serves, why_unfit
+from zsched.model.limits import WAITS_SHOWN_MAX
 from zsched.model.queues import shown_key
 from zsched.model.records import ForeignDecision
 from zsched.model.types import Job, Run, RunStatus, Worker, WorkerId, WorkerStatus
-from zsched.model.units import format_time
+from zsched.model.units import counted, format_time
 from zsched.scheduler.dispatcher.commands import Cause
-from zsched.store.contract import Reader
+from zsched.store.contract import Reader, Waits
 
 
 def why(reader: Reader, job: Job, last: Run | None) -> Cause | None:
@@ -25,12 +26,19 @@ def why(reader: Reader, job: Job, last: Run | None) -> Cause | None:
         return None
     if job.array is not None and job.held_ms is not None:
         return Cause("held", _held(job))
+    if job.array is not None and job.after and (waits := reader.waits_for(job.job_id, WAITS_SHOWN_MAX)).count:
+        return Cause("dependency", _after(waits))
+    idle = job.array is not None and (last is None or last.status is not RunStatus.PENDING)
+    if idle and job.after and (waits := reader.waits_for(job.job_id, WAITS_SHOWN_MAX, same=True)).count:
+        return Cause("dependency", _after(waits))
     if job.array is not None and (last is None or last.status is not RunStatus.PENDING or last.blocked & Blocked.HELD):
         return Cause("held", f"its tasks are held; `zsched release {job.job_id}` lets them start")
     if last is None or last.status is not RunStatus.PENDING:
         return _unfired(job)
     if job.held_ms is not None:
         return Cause("held", _held(job))
+    if last.blocked & Blocked.PARENTS:
+        return Cause("dependency", _after(reader.waits_for(job.job_id, WAITS_SHOWN_MAX)))
     if last.blocked == Blocked.AVOIDS and last.due_ms is not None:
         until = f"until {format_time(last.due_ms)} another worker than {last.avoids} is preferred, where it has failed"
         return Cause("backoff", f"{_history(last)}: {until}")
@@ -62,6 +70,15 @@ def _held(job: Job) -> str:
     why = f" ({job.hold_reason})" if job.hold_reason else ""
     held = f"it is held since {format_time(job.held_ms or 0)}{why}"
     return f"{held}; `zsched release {job.job_id}` lets it start"
+
+
+def _after(waits: Waits) -> str:
+    """The jobs that a job waits for."""
+    named = [f"{dependency} ({status})" for dependency, status in waits.first]
+    if (others := waits.count - len(named)) > 0:
+        named.append(f"{counted(others, 'other job')}")
+    ends = ", ".join(named[:-1]) + " and " + named[-1] if len(named) > 1 else "".join(named)
+    return f"it waits for the end of job {ends}"
 
 
 def _is_first(job: Job, run: Run) -> bool:

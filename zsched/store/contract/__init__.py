@@ -13,6 +13,7 @@ from typing import Protocol
 
 from zsched.model.types import Verdict
 from zsched.store.contract.access import Access, Ending, Tokens
+from zsched.store.contract.dependencies import Dependencies, Parent, Waits
 from zsched.store.contract.errors import (
     StoreBusy,
     StoreConstraint,
@@ -52,6 +53,7 @@ __all__ = [
     "Changes",
     "Claim",
     "Claimed",
+    "Dependencies",
     "Due",
     "Ending",
     "EventFilter",
@@ -65,6 +67,7 @@ __all__ = [
     "Lineage",
     "Load",
     "Old",
+    "Parent",
     "QueueState",
     "Queues",
     "Reader",
@@ -98,11 +101,12 @@ __all__ = [
     "Tokens",
     "Transactions",
     "Verdict",
+    "Waits",
     "Workers",
 ]
 
 
-class Store(Transactions, Identity, Jobs, Tasks, Schedules, Runs, Workers, Protocol):
+class Store(Transactions, Identity, Jobs, Dependencies, Tasks, Schedules, Runs, Workers, Protocol):
     """The write side. Its further roles work within the same transactions."""
 
     @property

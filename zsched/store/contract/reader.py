@@ -12,6 +12,7 @@ from zsched.model.queues import Queue
 from zsched.model.records import Event, ForeignRuns, Instance, Usage, UsageBy
 from zsched.model.types import Job, JobId, Run, RunId, RunStatus, Stream, Worker, WorkerId, WorkerStatus
 from zsched.store.contract.access import Tokens
+from zsched.store.contract.dependencies import Waits
 from zsched.store.contract.idempotency import Submitted
 from zsched.store.contract.queues import QueueState
 from zsched.store.contract.retention import Old
@@ -40,6 +41,7 @@ class JobFilter:
     worker: WorkerId | None = None
     search: str | None = None
     queue: str | None = None
+    flow: JobId | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +141,19 @@ class Reader(Tokens, Protocol):
 
     def output(self, run_id: RunId) -> RunOutput | None:
         """The stored output of a run; None if there is none."""
+
+    # --- jobs that wait for others ---
+
+    def waits_for(self, job_id: JobId, limit: int, *, same: bool = False) -> Waits:
+        """The jobs that a job still waits for, up to `limit` of them by their ids. `same`: instead those for whose
+        tasks its own may wait.
+        """
+
+    def flow(self, flow: JobId) -> Generator[JobId]:
+        """The jobs of a flow that exist, in order."""
+
+    def count_flow(self, flow: JobId) -> dict[RunStatus, int]:
+        """Number of the jobs of a flow by their status, without those that are 0."""
 
     # --- queues ---
 

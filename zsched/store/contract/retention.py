@@ -48,12 +48,18 @@ class Retention(Protocol):
         """Remove old jobs, with everything of theirs but their events. Looks at `count` jobs with an id above `after`,
         up to the first one that is submitted too late to be old.
 
-        Keeps jobs with a schedule.
+        Keeps jobs with a schedule, and those for which `is_needed` holds.
         """
 
     def remove(self, job_id: JobId, actor: str, reason: str, now_ms: int) -> bool:
         """Remove a job that has ended, with everything of it but its events. False: it has not ended, has a schedule,
-        or this turn has changed it. An array with many runs is removed in steps, of which this is the first.
+        or this turn has changed it. An array with many runs is removed in steps, of which this is the first. For a job
+        that `is_needed` the caller must not ask.
+        """
+
+    def is_needed(self, job_id: JobId) -> bool:
+        """Whether an ended job must stay: a job that waits for it, or has waited, has not ended; or its end is not
+        handled to its end.
         """
 
     def remove_more(self, actor: str, now_ms: int) -> bool:

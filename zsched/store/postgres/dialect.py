@@ -20,6 +20,7 @@ TEXT_COLUMNS: Final = frozenset(
     {
         *(
             "actor",
+            "after_jobs",
             "agent",
             "argv",
             "avoids",
@@ -32,8 +33,8 @@ TEXT_COLUMNS: Final = frozenset(
             "cancel_reason",
         ),
         *("command", "content", "created_by", "cwd", "cwd_hint", "db", "decided_by", "decision", "detail"),
-        *("early_signal", "ending_by", "env", "fair", "form", "hold_reason", "host", "incarnation", "key_check"),
-        *("kind", "labels", "limits", "name", "note", "on_disconnect", "on_lost", "origin", "owner"),
+        *("early_signal", "ending_by", "ends", "env", "fair", "form", "hold_reason", "host", "incarnation"),
+        *("key_check", "kind", "labels", "limits", "name", "note", "on_disconnect", "on_lost", "origin", "owner"),
         *("pause_reason", "paused_by", "public_key", "queue", "queues", "reason", "retry_on", "run_as", "runs"),
         *(
             "schedule",

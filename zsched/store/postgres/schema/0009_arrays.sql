@@ -17,7 +17,7 @@ CREATE TABLE task_ranges (
     job_id     BIGINT NOT NULL REFERENCES jobs ON DELETE CASCADE,
     first_task BIGINT NOT NULL,
     last_task  BIGINT NOT NULL,
-    state      TEXT COLLATE "C" NOT NULL CHECK (state IN ('unmade', 'held', 'waits', 'cancelled')),
+    state      TEXT COLLATE "C" NOT NULL CHECK (state IN ('unmade', 'held', 'waits', 'cancelled', 'failed')),
     again      BIGINT NOT NULL DEFAULT 0,
     reason     TEXT COLLATE "C",
     PRIMARY KEY (job_id, first_task)

@@ -19,13 +19,14 @@ CREATE INDEX runs_live_of_array ON runs (job_id, task) WHERE of_array = 1 AND st
 CREATE INDEX runs_placeless ON runs (job_id, task) WHERE status = 'pending' AND blocked IN (1, 5, 17);
 
 -- The tasks of arrays that neither a live run nor their last run describes, as ranges of indexes that do not overlap:
--- `unmade` ones become runs later, `held` ones when they are released, and `cancelled` ones have ended. `again`: they may
+-- `unmade` ones become runs later, `held` ones when they are released, `waits` ones when
+-- tasks of another array have ended; `cancelled` and `failed` ones have ended. `again`: they may
 -- have earlier runs.
 CREATE TABLE task_ranges (
     job_id     INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE,
     first_task INTEGER NOT NULL,
     last_task  INTEGER NOT NULL,
-    state      TEXT    NOT NULL CHECK (state IN ('unmade', 'held', 'waits', 'cancelled')),
+    state      TEXT    NOT NULL CHECK (state IN ('unmade', 'held', 'waits', 'cancelled', 'failed')),
     again      INTEGER NOT NULL DEFAULT 0,
     reason     TEXT,
     PRIMARY KEY (job_id, first_task)

@@ -1,0 +1,79 @@
+"""A flow: named jobs that wait for each other, and an order in which each comes after those that it waits for. Pure."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
+from typing import Final
+
+from zsched.model.after import Ends
+
+# A job's name in a flow. Numbers name jobs that exist already.
+FLOW_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,127}")
+FLOW_NAME_RULE: Final = "1 to 128 letters, digits, _ and -, a letter or _ first"
+
+_ENTRY: Final = re.compile(rf"({FLOW_NAME.pattern})((?:\.[0-9]{{1,10}})?(?::(?:{'|'.join(Ends)}))?)", re.ASCII)
+
+# The form of an entry of `after` in a flow, for callers.
+FLOW_ENTRY: Final = rf"^({FLOW_NAME.pattern}|[1-9][0-9]{{0,15}})(\.[0-9]{{1,10}})?(:({'|'.join(Ends)}))?$"
+# An entry that begins so names a job that exists already.
+_NUMBER: Final = re.compile("[0-9]")
+_FORMS: Final = "write the name of a job, or the number of one that exists, with :failed or :any for another end"
+
+# What is wrong, and where: the job, and its field or an entry of it.
+Fault = tuple[str, str, str]
+
+
+class FlowError(ValueError):
+    """The jobs don't make a flow. `faults`: everything that is wrong with names and order."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        super().__init__("; ".join(f"{job}: {detail}" for job, _, detail in faults))
+        self.faults = faults
+
+
+def in_order(jobs: Mapping[str, Sequence[object]]) -> dict[str, list[object]]:
+    """The names of a flow's jobs, each after those that it waits for, with their `after`: `#k` in the place of names.
+
+    `jobs` are the entries of `after` by name. An entry that names an earlier job by its number stays. Raises FlowError.
+    """
+    faults: list[Fault] = []
+    named: dict[str, list[str]] = {}
+    for name, after in jobs.items():
+        if not FLOW_NAME.fullmatch(name):
+            faults.append((name, "", f"invalid name of a job: {FLOW_NAME_RULE}"))
+        named[name] = []
+        for place, entry in enumerate(after):
+            found = _ENTRY.fullmatch(entry) if isinstance(entry, str) else None
+            if found is None:
+                if isinstance(entry, str) and not _NUMBER.match(entry):
+                    faults.append((name, f"after/{place}", f"invalid entry {entry[:64]!r}: {_FORMS}"))
+            elif found[1] not in jobs:
+                faults.append((name, f"after/{place}", _unknown(found[1], jobs)))
+            elif entry in after[:place]:
+                faults.append((name, f"after/{place}", f"{entry} stands there twice: name it once"))
+            else:
+                named[name].append(found[1])
+    try:
+        order = list(TopologicalSorter(named).static_order())
+    except CycleError as error:
+        # A list of jobs, each of which the next one waits for.
+        circle = error.args[1]
+        way = " → ".join(circle)
+        faults.append((circle[-1], "after", f"the jobs wait for each other in a circle, {way}: remove one of these"))
+    if faults:
+        raise FlowError(faults)
+    places = {name: place for place, name in enumerate(order, 1)}
+    return {name: [_placed(entry, places) for entry in jobs[name]] for name in order}
+
+
+def _unknown(name: str, jobs: Mapping[str, object]) -> str:
+    near = difflib.get_close_matches(name, jobs, 1)
+    return f"the flow has no job {name}" + (f"; did you mean {near[0]}?" if near else "")
+
+
+def _placed(entry: object, places: Mapping[str, int]) -> object:
+    found = _ENTRY.fullmatch(entry) if isinstance(entry, str) else None
+    return entry if found is None else f"#{places[found[1]]}{found[2]}"

@@ -1,0 +1,198 @@
+"""Tasks for which others wait: `12.3` waits for one of them; with `12:same` each task of an array waits for the task of
+another array that has the same index. Part of the write side (see core.py).
+
+Tasks of an array that wait are ranges in the state `waits`, so nothing is stored for each of them.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from zsched.model.after import Ends, meets
+from zsched.model.arrays import TaskArray
+from zsched.model.lifecycle import TERMINAL, Cause
+from zsched.model.types import JobId, Reason, RunStatus
+from zsched.store import after, ranges, transitions
+from zsched.store.engine import Row
+from zsched.store.lives import PENDING, Change, Moved
+from zsched.store.reruns import RerunsWriter
+from zsched.store.tasks import ALL, Part
+
+# In the place of a task: the whole job.
+WHOLE: Final = -1
+# Failures without a start.
+NEVER_RAN: Final = frozenset({Reason.DEPENDENCY, Reason.EXPIRED, Reason.QUARANTINED})
+_HOW: Final = {RunStatus.SUCCESS: "succeeded", RunStatus.FAILED: "failed", RunStatus.CANCELLED: "was cancelled"}
+
+
+class End(NamedTuple):
+    """How a job or a task has ended. `ran`: not so if it failed without a start."""
+
+    status: RunStatus
+    ran: bool = True
+
+
+def why_unmet(job_id: int, task: int | None, end: End, ends: Ends) -> str:
+    """Why the end of a job, or of a task of it, is not what another one waits for; empty if it is."""
+    if meets(ends, end.status, ran=end.ran):
+        return ""
+    named = f"job {job_id}" if task is None else f"task {task} of job {job_id}"
+    needed = "failure" if ends is Ends.FAILED else "success"
+    how = _HOW[end.status] if end.ran else "never started"
+    return f"it needs the {needed} of {named}, which {how}"
+
+
+class FollowersWriter(RerunsWriter):
+    """The part of the role contract.Dependencies that is about single tasks."""
+
+    # The jobs with tasks for which others wait, and perhaps some more; None: they are to be read.
+    _watched: set[JobId] | None = None
+
+    def _watching(self) -> set[JobId]:
+        if self._watched is None:
+            self._watched = {JobId(job_id) for (job_id,) in self._execute(after.WATCHED)}
+        return self._watched
+
+    def _forget(self) -> None:
+        super()._forget()
+        self._watched = None
+
+    # --- tasks end ---
+
+    def _settle(self, ended: Iterable[Moved]) -> None:
+        if not (watched := self._watching()):
+            return
+        if runs := [(each.run_id,) for each in ended if each.job_id in watched]:
+            tasks = dict.fromkeys(self._engine.execute_list(after.TASKS_OF_RUNS, runs))
+            self._engine.sendmany(after.SETTLE_TASKS, [(job_id, task, task) for job_id, task in tasks])
+            self._ledger.settling = True
+
+    def _settle_part(self, job_id: JobId, part: Part) -> None:
+        if job_id in self._watching():
+            self._engine.send(after.SETTLE_TASKS, (job_id, *part), rows=1)
+            self._ledger.settling = True
+
+    def _judge_tasks(self, job_id: JobId, parts: Sequence[Row], most: int, now_ms: int) -> int:
+        """Judge the dependencies on some tasks of a job, of which some have ended. Returns about how many it was."""
+        array = self._task_array(job_id)
+        if array is None:
+            self._engine.execute_list(after.UNSETTLE, [(job_id,)])
+            return 0
+        looked: list[int] = []
+        for first, last in parts:
+            looked += array.take(max(first, (looked[-1] + 1) if looked else 0), last, most - len(looked))
+            if len(looked) >= most:
+                break
+        ends = self._ends_of_tasks(job_id, looked)
+        if ends:
+            edges = self._engine.execute_list(after.OPEN_TASKS, [(task,) for task in ends], (job_id,), (most,))
+            for task in dict.fromkeys(edge[2] for edge in edges):
+                self._judge([edge for edge in edges if edge[2] == task], {job_id: ends[task]}, now_ms)
+            if edges:
+                return len(edges)
+        followers = [JobId(child_id) for (child_id,) in self._execute(after.FOLLOWERS, (job_id,))]
+        for child_id in followers:
+            self._follow_tasks(child_id, job_id, ends, now_ms)
+        self._unsettle_tasks(job_id, parts, looked[-1] if len(looked) >= most else None)
+        return len(looked) * max(1, len(followers))
+
+    def _unsettle_tasks(self, job_id: JobId, parts: Sequence[Row], reached: int | None) -> None:
+        """The tasks of some parts were looked at, up to one index; None: all of them."""
+        self._execute(after.UNSETTLE_TASKS, (job_id, parts[0][0], parts[-1][0]))
+        if reached is not None:
+            left: dict[int, int] = {}
+            for first, last in parts:
+                if last > reached:
+                    begin = max(first, reached + 1)
+                    left[begin] = max(last, left.get(begin, last))
+            self._engine.sendmany(after.SETTLE_TASKS, [(job_id, *part) for part in left.items()])
+
+    def _judge(self, edges: Sequence[Row], ended: Mapping[int, End | None], now_ms: int) -> None:
+        """Judge dependencies, given as rows of after.OPEN, on jobs that have ended so; None: they were removed, and
+        count as met.
+        """
+        met: dict[int, None] = {}
+        failed: defaultdict[str, dict[int, None]] = defaultdict(dict)
+        for child_id, parent_id, task, ends in edges:
+            end = ended[parent_id]
+            why = "" if end is None else why_unmet(parent_id, None if task == WHOLE else task, end, Ends(ends))
+            (failed[why] if why else met)[child_id] = None
+        self._engine.sendmany(after.JUDGE, [edge[:3] for edge in edges])
+        for why, children in failed.items():
+            change = Change(at_ms=now_ms, detail=why)
+            rows: list[Row] = [(child_id,) for child_id in children]
+            self._move_list((PENDING, Cause.STRAND), (transitions.STRAND, (why, now_ms)), rows, change)
+            for job_id in (JobId(child_id) for child_id in children):
+                if job_id in self._arrays:
+                    # As long as an array waits, none of its tasks has a run.
+                    self._end_unmade(job_id, self._array(job_id).array, ALL, Reason.DEPENDENCY, change)
+        if met:
+            self._ahead.waiting = None
+            self._engine.execute_list(after.FREE, [(child_id,) for child_id in met])
+            self._arrays.stir(map(JobId, met))
+
+    def _task_array(self, job_id: JobId) -> TaskArray | None:
+        states = self._arrays.states([job_id])
+        return states[0].array if states else None
+
+    def _ends_of_tasks(self, job_id: JobId, tasks: Sequence[int]) -> dict[int, End]:
+        """How those of some tasks of an array, in order, have ended that have."""
+        if not tasks:
+            return {}
+        found: dict[int, End] = {}
+        rows = [(task,) for task in tasks]
+        for task, status, reason in self._engine.execute_list(after.LAST_OF_TASKS, rows, (job_id,)):
+            if RunStatus(status) in TERMINAL:
+                found[task] = End(RunStatus(status), status != RunStatus.FAILED or reason not in NEVER_RAN)
+        for span in ranges.overlapping(self._engine, job_id, tasks[0], tasks[-1]):
+            for task in (task for task in tasks if span.first <= task <= span.last):
+                found.pop(task, None)
+                if span.state in ranges.ENDS:
+                    found[task] = End(ranges.ENDS[span.state], span.reason not in NEVER_RAN)
+        return found
+
+    # --- what follows ---
+
+    def _follow_tasks(self, child_id: JobId, parent_id: JobId, ends: Mapping[int, End], now_ms: int) -> None:
+        """Tasks of a job have ended. Those of its follower with the same indexes start, or fail."""
+        array = self._task_array(child_id)
+        if array is None:
+            return
+        good = [task for task, end in ends.items() if end.status is RunStatus.SUCCESS]
+        for (other_id,) in self._execute(after.LEADERS, (child_id,)):
+            if other_id != parent_id:
+                others = self._ends_of_tasks(JobId(other_id), sorted(good))
+                good = [task for task in good if task in others and others[task].status is RunStatus.SUCCESS]
+        started = 0
+        for part in _parts(array, good):
+            started += self._ranges.change(child_id, array, part, {ranges.WAITS}, (ranges.UNMADE, None, None))
+        if started:
+            self._arrays.stir([child_id])
+        for task, end in ends.items():
+            if why := why_unmet(parent_id, task, end, Ends.SAME):
+                change = Change(at_ms=now_ms, detail=why)
+                self._end_unmade(child_id, array, (task, task), Reason.DEPENDENCY, change, {ranges.WAITS})
+
+    def _follow_again(self, job_id: JobId) -> None:
+        """Unmade tasks of an array wait for those of others again, if the array follows some."""
+        leaders = self._execute(after.LEADERS, (job_id,))
+        if not leaders:
+            return
+        array = self._array(job_id).array
+        self._ranges.change(job_id, array, ALL, {ranges.UNMADE}, (ranges.WAITS, None, None))
+        for (parent_id,) in leaders:
+            self._watching().add(parent_id)
+            self._settle_part(parent_id, ALL)
+
+
+def _parts(array: TaskArray, tasks: Collection[int]) -> list[Part]:
+    """Indexes as parts of neighbouring tasks."""
+    parts: list[Part] = []
+    for task in sorted(task for task in tasks if task in array):
+        if parts and array.count(parts[-1][1] + 1, task) == 1:
+            parts[-1] = parts[-1][0], task
+        else:
+            parts.append((task, task))
+    return parts
