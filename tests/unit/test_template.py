@@ -52,14 +52,16 @@ def test_the_entry_replaces_each_place_of_a_line(command: str, filled: str) -> N
     ],
 )
 def test_a_place_inside_quotes_is_refused_with_the_remedy(command: str, place: str) -> None:
-    with pytest.raises(ValueError, match=r"write it outside, where it is quoted by itself, or use \$ZSCHED_ENTRY") as error:
+    with pytest.raises(
+        ValueError, match=r"write it outside, where it is quoted by itself, or use \$ZSCHED_ENTRY"
+    ) as error:
         template.for_line(command)
     assert str(error.value).startswith(f"{{}} stands inside {place}: ")
 
 
 @pytest.mark.parametrize("command", ["sleep 1 &", "echo a;", "(ls)", "{ ls; }", "ls |", "ls\ndate"])
 def test_a_command_without_a_last_argument_needs_a_place(command: str) -> None:
-    with pytest.raises(ValueError, match="nothing says where the entry of each task goes: write {} there"):
+    with pytest.raises(ValueError, match=r"nothing says where the entry of each task goes: write \{\} there"):
         template.for_line(command)
 
 
@@ -86,7 +88,7 @@ def test_arguments_without_a_shell_keep_the_place_for_the_worker() -> None:
 def test_entries_of_several_arguments_have_numbered_places() -> None:
     assert template.for_several("cp {1} {2}.bak", 2) == 'eval "set -- $ZSCHED_ENTRY"; cp "${1}" "${2}".bak'
     assert template.entry_of_several(["a b", "c"]) == "'a b' c"
-    with pytest.raises(ValueError, match="write {1} to {2}"):
+    with pytest.raises(ValueError, match=r"write \{1\} to \{2\}"):
         template.for_several("cp {}", 2)
-    with pytest.raises(ValueError, match="{2} stands inside quotes"):
+    with pytest.raises(ValueError, match=r"\{2\} stands inside quotes"):
         template.for_several("cp {1} '{2}'", 2)

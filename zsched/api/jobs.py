@@ -5,6 +5,7 @@ acts.py has what callers do with a job otherwise.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Generator
 from contextlib import closing
@@ -13,7 +14,7 @@ from typing import NoReturn
 
 import falcon
 
-from zsched.api import idempotency, lists, shapes, views
+from zsched.api import idempotency, lists, ndjson, shapes, views
 from zsched.api.body import LogBody, convert, parse, read, read_bytes
 from zsched.api.context import (
     Context,
@@ -27,6 +28,7 @@ from zsched.api.context import (
     reason,
     worker_name,
 )
+from zsched.api.http.upload import UPLOAD
 from zsched.api.pages import address, answer_page
 from zsched.api.problem import Problem, invalid
 from zsched.host.files import PrivateFileError
@@ -80,12 +82,17 @@ class Jobs:
         # Before the body is read, so that refusals are cheap. A repeated request needs no room.
         if self._context.inbox.full and not (key and idempotency.known(req, key, self._context.reader)):
             raise FullError
-        body = read_bytes(req, bytes_max=JOBS_BODY_BYTES_MAX)
-        content = parse(body)
-        many = isinstance(content, list)
-        seal = self._context.seal
-        specs = _many(content, seal) if many else (_spec(content, "#", seal),)
-        once = None if key is None else idempotency.once(req, key, body)
+        digest, seal = idempotency.begin(req, key), self._context.seal
+        many = False
+        if ndjson.is_lines(req):
+            specs: tuple[JobSpec, ...] = (self._array(req, digest),)
+        else:
+            body = read_bytes(req, bytes_max=JOBS_BODY_BYTES_MAX)
+            content = parse(body)
+            digest.update(body)
+            many = isinstance(content, list)
+            specs = _many(content, seal) if many else (_spec(content, "#", seal),)
+        once = None if key is None else idempotency.once(req, key, digest)
         reply = self._context.inbox.call(Submit(specs, caller(req), once))
         submitted: Made | _Stored
         if isinstance(reply, Submitted):
@@ -100,6 +107,15 @@ class Jobs:
             job = next(jobs)
         resp.location = f"/jobs/{job.job_id}"
         answer(resp, views.job(job), 201)
+
+    def _array(self, req: falcon.Request, digest: hashlib._Hash) -> JobSpec:
+        """The job of a body of lines, which is added to the digest. Raises a 400, 408, 413 or 503 Problem."""
+        if req.env.get(UPLOAD) is not None:
+            req.context.admission.admit_upload(req)
+        lines = ndjson.receive(req, self._context.folder, digest)
+        if "each" in lines.job:
+            raise invalid("#/each", "the lines after the first are the entries: leave each out")
+        return _spec(lines.job, "#", self._context.seal, lines.entries)
 
     def _stored(self, done: Submitted) -> _Stored:
         """The jobs of an earlier request. Raises a 410 Problem."""

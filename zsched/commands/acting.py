@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from zsched.client.client import Action, Client, Group, Job, NotFound, Refused
+from zsched.client.lists import query
 from zsched.commands import exits, options, selection, table
+from zsched.commands.selection import Tasks
 from zsched.model.limits import JOBS_SHOWN_MAX
 from zsched.model.spans import Spans
 
@@ -15,6 +17,7 @@ from zsched.model.spans import Spans
 class Act(NamedTuple):
     """An act of POST /jobs/bulk. `done`: a word for each outcome that is a success. `refused`: a sentence for each
     refusal. `quiet`: the refusals that --quiet leaves out. `alone`: `all` is asked for without --all-owners, too.
+    `of_tasks`: single tasks can be named. `only`: a status; the act on one job is then one on its tasks with it.
     """
 
     action: Action
@@ -22,12 +25,14 @@ class Act(NamedTuple):
     refused: Mapping[str, str]
     quiet: tuple[str, ...] = ()
     alone: bool = False
+    of_tasks: bool = True
+    only: str | None = None
 
 
 def act(doc: str, argv: Sequence[str], what: Act, statuses: tuple[str, ...] = ()) -> int:
     """Run the command; returns its exit code. `statuses`: the values of its option --status, if it has one."""
     arguments = options.parse(doc, argv, mixed=True)
-    chosen = options.selected(doc, arguments)
+    chosen = options.selected(doc, arguments, tasks=what.of_tasks)
     owner = options.owner(doc, arguments, chosen)
     status = options.choice(doc, arguments, "--status", statuses) if statuses else None
     if arguments.get("--failed"):
@@ -37,26 +42,57 @@ def act(doc: str, argv: Sequence[str], what: Act, statuses: tuple[str, ...] = ()
     if asks and not sys.stdin.isatty():
         option, whose = ("--all-owners", "the jobs of all owners") if owner is None else ("all", "all your ended jobs")
         options.fail(doc, f"{option} {what.action}s {whose}: give --yes too")
+    if chosen.tasks and status is not None and not arguments.get("--failed"):
+        options.fail(doc, f"--status is for whole jobs, not for tasks such as {chosen.tasks[0]}")
+    quiet = bool(arguments["--quiet"])
     with Client(options.text(arguments, "--url")) as client:
         ids = selection.resolve_last(chosen, client)
         if asks and not confirm(_question(client, what, ids, owner, status)):
             return exits.FAILED
+        tasks = on_tasks(client, what, selection.resolve_tasks(chosen, client), arguments)
         groups: dict[str, Group] = {}
-        if len(ids) == 1 and status is None:
-            groups = single(client, what, next(iter(ids)), reason, quiet=bool(arguments["--quiet"]))
+        if len(ids) == 1 and status in (None, what.only):
+            groups = single(client, what, next(iter(ids)), reason, quiet=quiet, only=status)
         elif ids:
             groups = client.bulk(what.action, ids, status=status, reason=reason)
-            complain(groups, what, quiet=bool(arguments["--quiet"]))
-        code = exits.NOT_FOUND if "unknown_job" in groups else int(bool(groups.keys() - what.done.keys()))
+            complain(groups, what, quiet=quiet)
+        named = groups.keys() | tasks.keys()
+        code = exits.NOT_FOUND if named & {"unknown_job", "unknown_task"} else int(bool(named - what.done.keys()))
         if chosen.every:
             for name, group in client.bulk(what.action, None, owner=owner, status=status, reason=reason).items():
                 before = groups.get(name, Group(0, Spans()))
                 groups[name] = Group(before.size + group.size, before.jobs | group.jobs)
     if arguments["--json"]:
-        table.document({name: {"count": group.size, "jobs": str(group.jobs)} for name, group in groups.items()})
-    elif not arguments["--quiet"]:
+        outcome: dict[str, object] = {
+            name: {"count": group.size, "jobs": str(group.jobs)} for name, group in groups.items()
+        }
+        table.document(outcome | ({"tasks": tasks} if tasks else {}))
+    elif not quiet:
+        for selector in tasks.get("done", ()):
+            print(selector, what.done.get("ending", what.done["done"]))
         show(groups, what)
     return code
+
+
+def on_tasks(
+    client: Client, what: Act, chosen: Sequence[Tasks], arguments: Mapping[str, options.Value]
+) -> dict[str, list[str]]:
+    """Act on single tasks. Returns their selectors by outcome; each refusal is printed."""
+    reason, failed = options.text(arguments, "--reason") or "", bool(arguments.get("--failed"))
+    outcome: dict[str, list[str]] = {}
+    for tasks in chosen:
+        given = {"task": tasks.indexes, "only": "failed" if failed else None, "reason": reason}
+        try:
+            client.ask("POST", f"/jobs/{tasks.job}/{what.action}?{query(**given)[1:]}")
+            code = "done"
+        except Refused as error:
+            code = error.code
+            if code not in (*what.refused, "unknown_job", "unknown_task", "no_array"):
+                raise
+            if code not in what.quiet or not arguments["--quiet"]:
+                exits.say(f"unknown job {tasks.job}" if code == "unknown_job" else str(error))
+        outcome.setdefault(code, []).append(str(tasks))
+    return outcome
 
 
 def _question(client: Client, what: Act, ids: Spans, owner: str | None, status: str | None) -> str:
@@ -68,12 +104,17 @@ def _question(client: Client, what: Act, ids: Spans, owner: str | None, status: 
     return f"{what.action} {counted(len(ids | client.unfinished(owner, status)), 'job')} of {whose}?"
 
 
-def single(client: Client, what: Act, number: int, reason: str, *, quiet: bool) -> dict[str, Group]:
-    """Act on one job, or print the scheduler's error. Returns the outcome in the form of Client.bulk."""
+def single(client: Client, what: Act, number: int, reason: str, *, quiet: bool, only: str | None) -> dict[str, Group]:
+    """Act on one job, or print the scheduler's error. Returns the outcome in the form of Client.bulk. `only`: on those
+    tasks of it.
+    """
     jobs = Spans(((number, number),))
-    call = getattr(Job(client, {"id": number}), what.action)
+    job = Job(client, {"id": number})
     try:
-        job = call(reason)
+        if only is None:
+            getattr(job, what.action)(reason)
+        else:
+            job.rerun(reason, failed=True)
     except NotFound:
         exits.say(f"unknown job {number}")
         return {"unknown_job": Group(1, jobs)}

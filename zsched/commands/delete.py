@@ -37,6 +37,7 @@ _DELETE: Final = Act(
         "not_owner": "",
     },
     alone=True,
+    of_tasks=False,
 )
 
 
