@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -119,7 +120,11 @@ def test_a_slow_reader_holds_the_connection_and_little_memory(caller: Caller, ap
 def test_only_a_large_body_of_lines_for_jobs_is_an_upload(caller: Caller, app: App) -> None:
     small = b"1\n" * (SMALL_BODY_BYTES_MAX // 2)
     caller.ask(head(len(small)) + small)
-    for wrong in (head().replace(b"/jobs", b"/other"), head().replace(b"x-ndjson", b"json"), head().replace(b"POST", b"PUT")):
+    for wrong in (
+        head().replace(b"/jobs", b"/other"),
+        head().replace(b"x-ndjson", b"json"),
+        head().replace(b"POST", b"PUT"),
+    ):
         caller.ask(wrong + BODY)
     assert app.uploads == [None] * 4
 
@@ -177,8 +182,38 @@ def test_a_wrong_chunk_is_an_error_of_the_reader(caller: Caller) -> None:
 
 def test_a_body_that_is_too_long_is_refused(caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parser, "LINES_BODY_BYTES_MAX", MIB)
-    status, _, answer = caller.ask(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunked(BODY))
-    assert (status, answer[:24]) == (413, "Request Entity Too Large")
-    caller.send(head())
-    status, _, error = caller.answer()
+    status, _, error = caller.ask(head())
     assert (status, error["code"]) == (413, "too_large")
+    assert caller.closed()
+
+
+# A chunk without a length, and a body that is longer than it may be, with what follows in the same segment or later.
+WRONG = chunked(BODY[:6_000])[:-5] + b"xyz\r\n"
+LONG = chunked(BODY[:6_000])
+
+
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize("serve", [read_all, refuse])
+@pytest.mark.parametrize("broken", [(WRONG, MIB, 400), (LONG, 5_000, 413)])
+def test_nothing_after_a_broken_body_is_a_request(
+    caller: Caller,
+    app: App,
+    monkeypatch: pytest.MonkeyPatch,
+    serve: Any,
+    together: bool,
+    broken: tuple[bytes, int, int],
+) -> None:
+    body, most, status = broken
+    monkeypatch.setattr(parser, "LINES_BODY_BYTES_MAX", most)
+    app.serve = serve
+    caller.send(HEAD, b"Transfer-Encoding: chunked\r\n\r\n", body[:1_000])
+    until(lambda: len(app.uploads) == 1)
+    if serve is refuse:
+        assert caller.answer()[0] == 403
+    caller.send(body[1_000:], GET * 9 if together else b"")
+    with suppress(ConnectionError):
+        if serve is read_all:
+            assert caller.answer()[0] == status
+        caller.send(GET * 9)
+    until(caller.closed)
+    assert len(app.uploads) == 1

@@ -20,7 +20,8 @@ from zsched.api.body import parse
 from zsched.api.http.parser import NDJSON
 from zsched.api.http.upload import UPLOAD, Upload, UploadError
 from zsched.api.problem import Problem
-from zsched.model.entries import Entries, Packer
+from zsched.model.entries import Block, Entries, Packer
+from zsched.model.faults import SpecError
 from zsched.model.limits import ENTRY_BYTES_MAX, JOB_LINE_BYTES_MAX, MIB
 from zsched.store.contract import StoreError
 
@@ -39,7 +40,7 @@ class Lines(NamedTuple):
     entries: Entries
 
 
-class Spool(Sequence[tuple[int, bytes]]):
+class Spool(Sequence[Block]):
     """Packed blocks in a file without a name: the number of the first entry, and the block. The loop's thread reads
     them, perhaps when the request has given up, so the file is closed when nobody has the spool any more.
     """
@@ -53,8 +54,9 @@ class Spool(Sequence[tuple[int, bytes]]):
         self._end = 0
         weakref.finalize(self, file.close)
 
-    def keep(self, first: int, packed: bytes) -> None:
-        """Add a block. Raises OSError."""
+    def append(self, block: Block) -> None:
+        """Raises OSError."""
+        first, packed = block
         left = memoryview(packed)
         while left:
             left = left[os.write(self._descriptor, left) :]
@@ -79,7 +81,7 @@ class Spool(Sequence[tuple[int, bytes]]):
 def receive(req: falcon.Request, folder: Path | None, digest: _Hash) -> Lines:
     """Read the body to its end, and add it to a digest. Raises a 400, 408, 413 or 503 Problem."""
     spool = Spool(folder)
-    packer = Packer(spool.keep)
+    packer = Packer(spool)
     job: Any = None
     try:
         for number, lines in _lines(_reader(req), digest):
@@ -141,8 +143,8 @@ def _add(packer: Packer, number: int, lines: Sequence[bytearray]) -> None:
             packer.add(value if type(value) is str else encode(value).decode())
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise _fault(place, "#/each", f"{error}; {_REMEDY}") from None
-        except ValueError as error:
-            raise _fault(place, "#/each", error) from None
+        except SpecError as error:
+            raise _fault(place, f"#/{error.field}", error.detail) from None
 
 
 def _fault(number: int, pointer: str, why: object) -> Problem:

@@ -109,6 +109,8 @@ class Channel(waitress.channel.HTTPChannel):  # type: ignore[misc]
         self.since_s = self.waits_s = self.owes_s = time.monotonic()
         self.begun = False
         self._served: Parser | None = None
+        # The bytes that follow are no request.
+        self._broken = False
         self._limiter = limiter
         super().__init__(server, sock, *rest, **named)
         self.outbufs = [Unsent()]
@@ -167,6 +169,8 @@ class Channel(waitress.channel.HTTPChannel):  # type: ignore[misc]
 
     def _may_read(self) -> bool:
         request = self.request
+        if self._broken:
+            return False
         if request is not None and request.empty and request.upload is not None:
             # The thread reads it, or has answered and does not want the rest, which the caller may send all the same.
             return request.upload.has_room and self.connected and not (self.will_close or self.close_when_flushed)
@@ -183,13 +187,17 @@ class Channel(waitress.channel.HTTPChannel):  # type: ignore[misc]
         if not self.begun:
             self.begun, self.since_s = True, now_s
         with self.requests_lock:
+            before = self.request
             received = bool(super().received(data))
             request = self.request
-            if request is not None and request.upload is not None and request.headers_finished:
-                if not request.empty and not self.requests:
-                    self._serve_early(request, request.upload)
-                elif self.requests:
-                    self.since_s = now_s
+            if before is not None and before.empty and before.upload is not None:
+                # Its own time limits are those of the thread that reads it.
+                self.since_s = now_s if self.requests else self.since_s
+                self._broken = before.error is not None
+            elif request is not None and request.upload is not None and not self.requests:
+                self._serve_early(request, request.upload)
+            if self._broken and not self.requests:
+                self.handle_close()
         return received
 
     def _serve_early(self, request: Parser, upload: Upload) -> None:
@@ -236,6 +244,9 @@ class Channel(waitress.channel.HTTPChannel):  # type: ignore[misc]
         with self._inbox.serving(self):
             super().service()
         with self.requests_lock:
+            if self._broken:
+                self.close_when_flushed = True
+                self.server.pull_trigger()
             # Another thread may serve the next request by now.
             if self._served is request:
                 self._served = None

@@ -93,7 +93,7 @@ class Parser(waitress.parser.HTTPRequestParser):  # type: ignore[misc]
             self.adj = _Bounds(self.adj.max_request_header_size, LINES_BODY_BYTES_MAX + 1)
             # Only after the gate has let the caller in.
             self.wants_continue, self.expect_continue = self.expect_continue, False
-        body = self.upload or Body()
+        body = Body() if self.upload is None else self.upload
         if self.chunked:
             self.body_rcv = Chunks(body)
         elif self.body_rcv is not None:
@@ -138,10 +138,12 @@ class Parser(waitress.parser.HTTPRequestParser):  # type: ignore[misc]
                 self.error = BadRequest(f"more than {CHUNK_CONTROL_BYTES_MAX} bytes that belong to no chunk")
                 self.completed = True
         if self.completed and self.upload is not None:
-            error = (
-                None if self.error is None else UploadError(self.error.code, f"{self.error.reason}: {self.error.body}")
-            )
-            self.upload.finish(error)
+            if self.error is None:
+                self.upload.finish()
+            else:
+                self.upload.finish(UploadError(self.error.code, f"{self.error.reason}: {self.error.body}"))
+                # Nothing after it is a request.
+                return len(data)
         return taken
 
 
