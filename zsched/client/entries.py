@@ -29,13 +29,17 @@ class Lines:
         """
         self.count = 0
         self._file = tempfile.SpooledTemporaryFile(_MEMORY_BYTES)  # noqa: SIM115  (as long as this object)
-        self._file.write(_encode(job).encode() + b"\n")
-        for entry in entries:
-            self._file.write(self._line(entry))
-            self.count += 1
-        if not self.count:
-            raise ClientError("each: there is no entry, so the job would have no task")
-        self.size = self._file.tell()
+        try:
+            self._file.write(_encode(job).encode() + b"\n")
+            for entry in entries:
+                self._file.write(self._line(entry))
+                self.count += 1
+            if not self.count:
+                raise ClientError("each: there is no entry, so the job would have no task")
+            self.size = self._file.tell()
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         self._file.close()

@@ -17,9 +17,9 @@ PLACE: Final = "{}"
 VARIABLE: Final = "ZSCHED_ENTRY"
 INDEX: Final = "ZSCHED_TASK"
 _VARIABLE: Final = re.compile(r"\$\{?ZSCHED_[A-Z_]+")
-_ENTRY: Final = f'"${VARIABLE}"'
+ENTRY: Final = f'"${VARIABLE}"'
 # The command of an array whose entries are command lines themselves.
-EACH_COMMAND: Final = f"eval {_ENTRY}"
+EACH_COMMAND: Final = f"eval {ENTRY}"
 # Makes an entry of several quoted arguments $1, $2 and so on.
 _SPLIT: Final = f'eval "set -- ${VARIABLE}"; '
 
@@ -56,7 +56,7 @@ def for_line(command: str) -> str:
         return filled
     if "\n" in filled.strip() or filled.rstrip().endswith(_ENDS):
         raise ValueError(f"nothing says where the entry of each task goes: write {{}} there, or use ${VARIABLE}")
-    return f"{filled.rstrip()} {_ENTRY}"
+    return f"{filled.rstrip()} {ENTRY}"
 
 
 def for_words(words: Sequence[str]) -> str:
@@ -64,7 +64,7 @@ def for_words(words: Sequence[str]) -> str:
     if len(words) == 1:
         return for_line(words[0])
     filled = _fill_words(words, VARIABLE)
-    return filled if VARIABLE in filled else f"{filled} {_ENTRY}"
+    return filled if VARIABLE in filled else f"{filled} {ENTRY}"
 
 
 def for_indexes(words: Sequence[str]) -> str:

@@ -59,9 +59,11 @@ def main(argv: Sequence[str]) -> int:
             data = read_output(client, run_id, stream) if run_id else b""
             output[stream] = data if tail is None else last_lines(data, tail)
     if arguments["--json"]:
+        named: dict[str, object] = {"job_id": job.id}
+        if chosen.tasks:
+            named["task"] = chosen.tasks[0].first
         texts = {stream: data.decode(errors="replace") for stream, data in output.items()}
-        named = {"task": chosen.tasks[0].first} if chosen.tasks else {}
-        table.document({"job_id": job.id, **named, "run_id": run_id, **texts})
+        table.document({**named, "run_id": run_id, **texts})
         return 0
     if run_id is None:
         exits.say(f"{'task' if chosen.tasks else 'job'} {of.id} has no run yet")

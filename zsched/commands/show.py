@@ -82,17 +82,15 @@ def chosen_tasks(job: Job, status: str | None, limit: int) -> Iterator[Task]:
 
 def list_tasks(job: Job, tasks: Sequence[Task], status: str | None) -> None:
     """Print tasks as a table, and how to list more."""
-    names, rows = ["task", "status"], [[task.id, exits.describe_task(task)] for task in tasks]
-    for name, value in (
-        ("worker", lambda task: task.run.get("worker_id")),
-        ("attempts", lambda task: task.run.get("attempt") if task.run.get("attempt", 1) > 1 else None),
-        ("entry", lambda task: task.entry),
-    ):
-        if any(value(task) is not None for task in tasks):
-            names.append(name)
-            for row, task in zip(rows, tasks, strict=True):
-                row.append(value(task))
-    table.show(names, rows)
+    columns: dict[str, list[object]] = {
+        "task": [task.id for task in tasks],
+        "status": [exits.describe_task(task) for task in tasks],
+        "worker": [task.run.get("worker_id") for task in tasks],
+        "attempts": [attempts if (attempts := task.run.get("attempt", 0)) > 1 else None for task in tasks],
+        "entry": [task.entry for task in tasks],
+    }
+    filled = {name: cells for name, cells in columns.items() if any(cell is not None for cell in cells)}
+    table.show([*filled], [*zip(*filled.values(), strict=True)])
     there = sum((job.counts or {}).get(wanted, 0) for wanted in ((status,) if status else ("failed", "running")))
     if there > len(tasks):
         exits.say(f"{len(tasks)} of {there:,} tasks are listed; --limit {there} lists all")

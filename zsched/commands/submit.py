@@ -80,6 +80,7 @@ import secrets
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from itertools import chain
 
 from zsched.client import template
@@ -217,7 +218,7 @@ def lines(file: str) -> Iterator[str]:
     if file == "-" and sys.stdin is None:
         raise exits.Failure("stdin is closed, and --each is to read it", exits.USAGE)
     try:
-        with open(sys.stdin.fileno() if file == "-" else file, "rb", closefd=file != "-") as opened:
+        with nullcontext(sys.stdin.buffer) if file == "-" else open(file, "rb") as opened:
             for place, given in enumerate(opened, 1):
                 # Editors on Windows may write a byte order mark.
                 line = given.removeprefix(codecs.BOM_UTF8) if place == 1 else given
@@ -235,27 +236,29 @@ def _entry(line: bytes, where: str) -> Iterator[str]:
     if "\0" in text:
         raise exits.Failure(f"{where}: can't have a NUL character", exits.USAGE)
     if len(line) > ENTRY_BYTES_MAX:
-        sentence = f"{where} has {len(line)} bytes, at most {ENTRY_BYTES_MAX} are taken: put what is longer into files"
+        sentence = (
+            f"{where}: it has {len(line)} bytes, at most {ENTRY_BYTES_MAX} are taken: put what is longer into files"
+        )
         raise exits.Failure(sentence, exits.USAGE)
     if text.strip():
         yield text
 
 
 def show(body: View, entries: Iterator[str] | None, *, as_json: bool) -> None:
-    """Print what would be submitted: the job, or the command of each task."""
+    """Print what would be submitted: the job, or the command of each task. Raises Failure before it prints anything."""
+    each = None if entries is None else list(entries)
     if as_json:
-        each = {} if entries is None else {"each": list(entries)}
-        table.document(variables.mask_secrets(body | each))
+        table.document(variables.mask_secrets(body if each is None else body | {"each": each}))
         return
-    command = body["command"] if "command" in body else command_line(body["argv"])
-    for entry in entries or [""]:
-        if command == template.EACH_COMMAND:
+    if each is None:
+        print(body["command"] if "command" in body else command_line(body["argv"]))
+    for entry in each or ():
+        if "argv" in body:
+            print(command_line([word.replace(template.PLACE, entry) for word in body["argv"]]))
+        elif body["command"] == template.EACH_COMMAND:
             print(entry)
-        elif entries is None:
-            print(command)
         else:
-            quoted = shlex.quote(entry)
-            print(command.replace(f'"${template.VARIABLE}"', quoted).replace(shlex.quote(template.PLACE), quoted))
+            print(body["command"].replace(template.ENTRY, shlex.quote(entry)))
 
 
 def store(client: Client, body: View, entries: Iterator[str] | None, key: str) -> Job:

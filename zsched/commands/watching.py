@@ -23,7 +23,7 @@ from zsched.model.limits import WATCHED_PIECES_MAX
 ASK_S: Final = 0.5
 
 
-Followed = TypeVar("Followed", Job, Task)
+Followed = TypeVar("Followed", bound=Job | Task)
 
 
 class Sink(Protocol):

@@ -52,11 +52,13 @@ class BusyError(Error):  # type: ignore[misc]
 class Parser(waitress.parser.HTTPRequestParser):  # type: ignore[misc]
     """A request while it is received."""
 
+    adj: Any
     body_rcv: Any
     command: str
     completed: bool
     header_bytes_received: int
     empty: bool
+    error: Any
     expect_continue: bool
     headers: dict[str, str]
     path: str

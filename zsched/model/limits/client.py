@@ -73,10 +73,6 @@ WATCHED_PIECES_MAX = 8
 # A control sequence of a terminal, in characters. A longer one is printed as text.
 CONTROL_CHARS_MAX = 4_096
 
-# An idempotency key of `submit`, in characters. It leaves room for the number of a request: many jobs are several. More
-# is wrong usage.
-SUBMIT_KEY_CHARS_MAX = 240
-
 # How long the jobs of `demo` may take; all of them need some 2 s. Then it fails.
 DEMO_S_MAX = 60.0
 
