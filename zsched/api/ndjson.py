@@ -19,7 +19,7 @@ import msgspec
 from zsched.api.body import parse
 from zsched.api.http.parser import NDJSON
 from zsched.api.http.upload import UPLOAD, Upload, UploadError
-from zsched.api.problem import Problem
+from zsched.api.problem import Problem, invalid
 from zsched.model.entries import Block, Entries, Packer
 from zsched.model.faults import SpecError
 from zsched.model.limits import ENTRY_BYTES_MAX, JOB_LINE_BYTES_MAX, MIB
@@ -80,17 +80,16 @@ class Spool(Sequence[Block]):
 
 def receive(req: falcon.Request, folder: Path | None, digest: _Hash) -> Lines:
     """Read the body to its end, and add it to a digest. Raises a 400, 408, 413 or 503 Problem."""
-    spool = Spool(folder)
-    packer = Packer(spool)
     job: Any = None
     try:
+        packer = Packer(Spool(folder))
         for number, lines in _lines(_reader(req), digest):
+            begin = 0
             if job is None:
-                job = parse(bytes(lines.pop(0)))
+                begin, job = 1, parse(bytes(lines[0]))
                 if not isinstance(job, dict):
                     raise _fault(number, "#", "the first line is the job, a JSON object")
-                number += 1
-            _add(packer, number, lines)
+            _add(packer, number + begin, lines[begin:])
     except UploadError as error:
         code = {408: "timeout", 413: "too_large"}.get(error.status, "invalid_request")
         raise Problem(error.status, code, str(error)) from None
@@ -98,8 +97,11 @@ def receive(req: falcon.Request, folder: Path | None, digest: _Hash) -> Lines:
         detail = f"The lines of the body can't be stored now: {error.strerror}"
         raise Problem(503, "unavailable", detail, headers={"Retry-After": "1"}) from None
     if job is None:
-        raise Problem(400, "invalid_request", "the body is empty: its first line is the job, a JSON object")
-    return Lines(job, packer.finish())
+        raise invalid("#", "the body is empty: its first line is the job, a JSON object")
+    try:
+        return Lines(job, packer.finish())
+    except SpecError as error:
+        raise invalid(f"#/{error.field}", error.detail) from None
 
 
 def is_lines(req: falcon.Request) -> bool:

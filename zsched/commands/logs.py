@@ -62,8 +62,8 @@ def main(argv: Sequence[str]) -> int:
         named: dict[str, object] = {"job_id": job.id}
         if chosen.tasks:
             named["task"] = chosen.tasks[0].first
-        texts = {stream: data.decode(errors="replace") for stream, data in output.items()}
-        table.document({**named, "run_id": run_id, **texts})
+        texts: dict[str, object] = {stream: data.decode(errors="replace") for stream, data in output.items()}
+        table.document(named | {"run_id": run_id} | texts)
         return 0
     if run_id is None:
         exits.say(f"{'task' if chosen.tasks else 'job'} {of.id} has no run yet")
