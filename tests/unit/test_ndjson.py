@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ def receive(body: bytes, *cuts: int, error: UploadError | None = None) -> tuple[
     req = testing.create_req(method="POST", path="/jobs")
     req.env[UPLOAD] = upload
     places = [0, *sorted(min(cut, len(body)) for cut in cuts), len(body)]
-    pieces = [body[begin:end] for begin, end in zip(places, places[1:], strict=False) if begin < end]
+    pieces = [body[begin:end] for begin, end in pairwise(places) if begin < end]
     # Reading takes all that is there, so each piece comes when it is asked for.
     upload.go_on = lambda: None
 

@@ -59,7 +59,7 @@ def test_a_place_inside_quotes_is_refused_with_the_remedy(command: str, place: s
     assert str(error.value).startswith(f"{{}} stands inside {place}: ")
 
 
-@pytest.mark.parametrize("command", ["sleep 1 &", "echo a;", "(ls)", "{ ls; }", "ls |", "ls\ndate"])
+@pytest.mark.parametrize("command", ["sleep 1 &", "echo a;", "(ls)", "{ ls; }", "ls |", "ls\ndate", "ls # it's"])
 def test_a_command_without_a_last_argument_needs_a_place(command: str) -> None:
     with pytest.raises(ValueError, match=r"nothing says where the entry of each task goes: write \{\} there"):
         template.for_line(command)

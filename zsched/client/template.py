@@ -44,19 +44,20 @@ _SHELLS: Final = frozenset({"sh", "bash", "dash", "ksh", "zsh", "fish", "ash"})
 
 def fill(command: str, variable: str = VARIABLE) -> str:
     """A command line for sh with a variable in place of each `{}`. Raises ValueError for a `{}` inside quotes."""
-    return _replace(command, {PLACE: f'"${variable}"'})
+    return "".join(_replace(command, {PLACE: f'"${variable}"'}))
 
 
 def for_line(command: str) -> str:
     """A command line for sh with the entry in place of each `{}`, or as its last argument if it has no place for it.
     Raises ValueError for a `{}` inside quotes, and for a command that has no last argument.
     """
-    filled = fill(command)
+    parts = _replace(command.rstrip(), {PLACE: ENTRY})
+    filled = "".join(parts)
     if VARIABLE in filled:
         return filled
-    if "\n" in filled.strip() or filled.rstrip().endswith(_ENDS):
+    if "\n" in filled or filled.endswith(_ENDS) or any(part.startswith("#") for part in parts[-2:]):
         raise ValueError(f"nothing says where the entry of each task goes: write {{}} there, or use ${VARIABLE}")
-    return f"{filled.rstrip()} {ENTRY}"
+    return f"{filled} {ENTRY}"
 
 
 def for_words(words: Sequence[str]) -> str:
@@ -107,7 +108,7 @@ def for_several(command: str, count: int) -> str:
     if PLACE in command:
         raise ValueError(f"{{}} may be any of {count} arguments: write {{1}} to {{{count}}}")
     places = {f"{{{place}}}": f'"${{{place}}}"' for place in range(1, count + 1)}
-    return _SPLIT + _replace(command, places)
+    return "".join([_SPLIT, *_replace(command, places)])
 
 
 def entry_of_several(arguments: Sequence[str]) -> str:
@@ -119,8 +120,8 @@ def _quote(text: str) -> str:
     return shlex.quote(text) if text else ""
 
 
-def _replace(command: str, places: Mapping[str, str]) -> str:
-    """Replace the places outside of quotes. Raises ValueError for one inside."""
+def _replace(command: str, places: Mapping[str, str]) -> list[str]:
+    """The parts of a command with the places replaced. Raises ValueError for one inside quotes. A comment is a part."""
     either = "|".join([*map(re.escape, places), _TOKENS])
     outside, inside = re.compile(f"{either}|{_QUOTED}", re.DOTALL), re.compile(either, re.DOTALL)
     parts, end, open_ = list[str](), 0, [""]
@@ -135,7 +136,7 @@ def _replace(command: str, places: Mapping[str, str]) -> str:
                 _demand_outside(place, "'")
         else:
             _enter_or_leave(mark, open_)
-    return "".join([*parts, command[end:]])
+    return [*parts, command[end:]]
 
 
 def _enter_or_leave(mark: str, open_: list[str]) -> None:
