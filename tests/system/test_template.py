@@ -44,7 +44,6 @@ def run(shell: str, command: str, entry: str) -> str:
         (["printf", "[%s]", "a 'b", "{} {}"], "[a 'b][{0} {0}]"),
         (["printf", "[%s]"], "[{0}]"),
         (["printf '[%s]' \"$(printf %s {})\""], "[{0}]"),
-        (["(x={}; printf '[%s]' \"$x\") # it's"], None),
         (["(x={}; printf '[%s]' \"$x\") # done: {}"], "[{0}]"),
         (["case {} in {}) printf '[%s]' {};; esac"], "[{0}]"),
         (["sh", "-c", 'printf "[%s]" "$ZSCHED_ENTRY" {}', "sh"], None),
