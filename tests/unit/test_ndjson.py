@@ -121,7 +121,7 @@ def test_a_body_that_does_not_come_is_an_error() -> None:
     assert (caught.value.status, caught.value.code, caught.value.detail) == (408, "timeout", "too slow")
 
 
-def test_a_full_disk_is_no_fault_of_the_caller(tmp_path: Path) -> None:
+def test_a_full_disk_is_unavailable(tmp_path: Path) -> None:
     req = testing.create_req(method="POST", path="/jobs", body=JOB + b"\n1")
     with pytest.raises(Problem) as caught:
         ndjson.receive(req, tmp_path / "gone", hashlib.sha256())

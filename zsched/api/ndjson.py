@@ -22,14 +22,12 @@ from zsched.api.http.upload import UPLOAD, Upload, UploadError
 from zsched.api.problem import Problem, invalid
 from zsched.model.entries import Block, Entries, Packer
 from zsched.model.faults import SpecError
-from zsched.model.limits import ENTRY_BYTES_MAX, JOB_LINE_BYTES_MAX, MIB
+from zsched.model.limits import ENTRY_LINE_BYTES_MAX, JOB_LINE_BYTES_MAX, MIB
 from zsched.store.contract import StoreError
 
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-# An entry's line, in bytes: JSON may spell each byte of an entry as \u00.., and there may be some space.
-_LINE_BYTES_MAX: Final = 6 * ENTRY_BYTES_MAX + 1_024
 _REMEDY: Final = 'each line after the first is one JSON value, such as "a.txt"; `jq -R .` makes them from lines of text'
 
 
@@ -40,9 +38,9 @@ class Lines(NamedTuple):
     entries: Entries
 
 
-class Spool(Sequence[Block]):
+class BlockFile(Sequence[Block]):
     """Packed blocks in a file without a name: the number of the first entry, and the block. The loop's thread reads
-    them, perhaps when the request has given up, so the file is closed when nobody has the spool any more.
+    them, perhaps when the request has given up, so the file is closed when nobody has this object any more.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -72,9 +70,9 @@ class Spool(Sequence[Block]):
         try:
             packed = os.pread(self._descriptor, size, begin)
         except OSError as error:
-            raise StoreError(f"the spooled entries can't be read: {error.strerror}") from None
+            raise StoreError(f"the stored entries can't be read: {error.strerror}") from None
         if len(packed) != size:
-            raise StoreError("the spooled entries can't be read: the file is too short")
+            raise StoreError("the stored entries can't be read: the file is too short")
         return first, packed
 
 
@@ -82,7 +80,7 @@ def receive(req: falcon.Request, folder: Path | None, digest: _Hash) -> Lines:
     """Read the body to its end, and add it to a digest. Raises a 400, 408, 413 or 503 Problem."""
     job: Any = None
     try:
-        packer = Packer(Spool(folder))
+        packer = Packer(BlockFile(folder))
         for number, lines in _lines(_reader(req), digest):
             begin = 0
             if job is None:
@@ -128,7 +126,7 @@ def _lines(read: Callable[[], bytes], digest: _Hash) -> Iterator[tuple[int, list
             lines = rest.split(b"\n")
             yield number, lines
             number, rest = number + len(lines), bytearray(end)
-        if len(rest) > (JOB_LINE_BYTES_MAX if number == 1 else _LINE_BYTES_MAX):
+        if len(rest) > (JOB_LINE_BYTES_MAX if number == 1 else ENTRY_LINE_BYTES_MAX):
             raise Problem(413, "too_large", f"line {number}: too long")
     if rest:
         yield number, [rest]

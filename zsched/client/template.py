@@ -106,7 +106,7 @@ def for_argv(words: Sequence[str]) -> list[str]:
 def for_several(command: str, count: int) -> str:
     """A command line for entries of several arguments: `{1}` is the first argument, and so on. Raises ValueError."""
     if PLACE in command:
-        raise ValueError(f"{{}} may be any of {count} arguments: write {{1}} to {{{count}}}")
+        raise ValueError(f"{{}} stands for one argument, and there are {count}: write {{1}} to {{{count}}}")
     places = {f"{{{place}}}": f'"${{{place}}}"' for place in range(1, count + 1)}
     return "".join([_SPLIT, *_replace(command, places)])
 

@@ -49,7 +49,7 @@ def main(argv: Sequence[str]) -> int:
             return 0
         job = client.get(selection.only(chosen, client))
         if status is not None and not job.counts:
-            options.fail(__doc__, f"--status is for arrays, and job {job.id} is none")
+            options.fail(__doc__, f"--status is for arrays, which job {job.id} is not")
         tasks = list(chosen_tasks(job, status, limit)) if job.counts and (status or not as_json) else []
     if as_json and status is not None:
         table.document([task.view for task in tasks])

@@ -45,8 +45,8 @@ class Task(waitress.task.WSGITask):  # type: ignore[misc]
 
     def build_response_header(self) -> bytes:
         upload: Upload | None = self.request.upload
-        # The caller then keeps its body to itself (RFC 9110, 10.1.1), and the next request would be taken for it.
-        if upload is not None and upload.is_kept_back:
+        # A caller that waited keeps its body then (RFC 9110, 10.1.1), and its next request would be taken for the body.
+        if upload is not None and (upload.is_kept_back or upload.is_broken):
             self.set_close_on_finish()
         header: bytes = super().build_response_header()
         return header
@@ -109,7 +109,7 @@ class Channel(waitress.channel.HTTPChannel):  # type: ignore[misc]
         self.since_s = self.waits_s = self.owes_s = time.monotonic()
         self.begun = False
         self._served: Parser | None = None
-        # The bytes that follow are no request.
+        # The length of a body is unknown: no request can follow.
         self._broken = False
         self._limiter = limiter
         super().__init__(server, sock, *rest, **named)
@@ -244,9 +244,6 @@ class Channel(waitress.channel.HTTPChannel):  # type: ignore[misc]
         with self._inbox.serving(self):
             super().service()
         with self.requests_lock:
-            if self._broken:
-                self.close_when_flushed = True
-                self.server.pull_trigger()
             # Another thread may serve the next request by now.
             if self._served is request:
                 self._served = None

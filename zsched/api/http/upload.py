@@ -65,6 +65,11 @@ class Upload:
         """Whether the caller waits for our word before it sends the body."""
         return self.ask is not _nothing and not self._ended
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether an error has ended the body."""
+        return self._error is not None
+
     def append(self, data: bytes) -> None:
         with self._changed:
             self._length += len(data)
