@@ -266,7 +266,11 @@ untyped: Any = zsched
         (lambda c: c.map("ls {}"), TypeError, "invalid inputs: expected an iterable, not NoneType"),
         (lambda c: c.map("ls {1}", ["a"], 5), TypeError, "invalid inputs[1]: expected an iterable, not int"),
         (lambda c: c.map("cp {1} {2}", ["a"], []), ValueError, "zip() argument 2 is shorter than argument 1"),
-        (lambda c: c.map("ls {}", ["a"], ["b"]), ValueError, "{} stands for one argument, and there are 2: write {1} to {2}"),
+        (
+            lambda c: c.map("ls {}", ["a"], ["b"]),
+            ValueError,
+            "{} stands for one argument, and there are 2: write {1} to {2}",
+        ),
         (lambda c: c.map("ls '{}'", ["a"]), ValueError, "{} stands inside quotes"),
         (lambda c: c.submit("ls {}", each="abc"), TypeError, "invalid each: expected an iterable, not str"),
         (lambda c: c.submit("ls {}", each=[{1}]), TypeError, "invalid each[0]: Object of type set is not JSON"),

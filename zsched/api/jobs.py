@@ -114,7 +114,7 @@ class Jobs:
             req.context.admission.admit_upload(req)
         lines = ndjson.receive(req, self._context.folder, digest)
         if "each" in lines.job:
-            raise invalid("#/each", "the lines after the first are the entries: leave each out")
+            raise invalid("#/each", "in a body of lines, the entries are the lines after the first: leave each out")
         return _spec(lines.job, "#", self._context.seal, lines.entries)
 
     def _stored(self, done: Submitted) -> _Stored:

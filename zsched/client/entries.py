@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from typing import IO, Final
 
-from zsched.client.http import ClientError
+from zsched.client.http import ClientError, Content
 from zsched.model.limits import ARRAY_TASKS_MAX, ENTRY_BYTES_MAX, MIB
 
 # A smaller body is kept in memory.
@@ -18,10 +18,10 @@ _MEMORY_BYTES: Final = 1 * MIB
 _encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
-class Lines:
+class Lines(Content):
     """Such a body. `count`: its entries."""
 
-    media: Final = "application/x-ndjson"
+    media = "application/x-ndjson"
 
     def __init__(self, job: Mapping[str, object], entries: Iterable[object]) -> None:
         """Raises ClientError for an entry that no task can have, TypeError for a value that JSON does not have, and

@@ -12,7 +12,8 @@ import re
 import select
 import stat
 import time
-from typing import IO, TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, runtime_checkable
+from abc import ABC, abstractmethod
+from typing import IO, TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from zsched.model.limits import (
     IDEMPOTENCY_KEY_CHARS_MAX,
@@ -116,14 +117,15 @@ class Answer(NamedTuple):
             raise Unreachable("the server is not a zsched scheduler: its answer is not JSON") from None
 
 
-@runtime_checkable
-class Content(Protocol):
-    """A body that is too large for memory: its media type, its size in bytes, and a file to read it from."""
+class Content(ABC):
+    """A body that may be too large for memory: its media type, and its size in bytes."""
 
     media: str
     size: int
 
-    def open(self) -> IO[bytes]: ...
+    @abstractmethod
+    def open(self) -> IO[bytes]:
+        """A file with the body, at its begin."""
 
 
 class Wire:

@@ -140,7 +140,7 @@ def _replace(command: str, places: Mapping[str, str]) -> list[str]:
 
 
 def _enter_or_leave(mark: str, open_: list[str]) -> None:
-    """A mark may begin or end something: change the stack of what is open."""
+    """A mark may begin or end something: change the stack of open ones."""
     inside = open_[-1]
     if inside in ("`", "<<"):
         if mark == inside == "`":
