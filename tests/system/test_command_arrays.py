@@ -123,9 +123,10 @@ def test_progress_is_shown_on_a_terminal_and_ctrl_c_leaves_the_tasks(cli: Cli) -
     assert f"{job}.1 failed (exit code 1)" in text
     assert f"{job} failed (1 failed of 4 tasks)" in text
     assert "succeeded" in text
-    slow = submitted(cli.good("submit", "--array=0-3", "sleep 60"))
+    slow = submitted(cli.good("submit", "--array=0-3", "test {} != 2 && sleep 60"))
     process = cli.start("wait", str(slow))
-    until(lambda: cli.scheduler.get(f"/jobs/{slow}")["status"] == "running")
+    assert process.stdout is not None
+    assert process.stdout.readline() == f"{slow}.2 failed (exit code 1)\n".encode()
     said = f"zsched: no longer waiting; `zsched cancel {slow}` cancels what goes on\n"
     assert interrupted(process) == (130, "", said)
     cli.good("cancel", str(slow))

@@ -48,7 +48,7 @@ def receive(body: bytes, *cuts: int, error: UploadError | None = None) -> tuple[
     return lines.job, entries
 
 
-values = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",))) | st.recursive(
+values = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])) | st.recursive(
     st.integers(-(2**53), 2**53) | st.booleans() | st.none(), lambda inner: st.lists(inner, max_size=3), max_leaves=4
 )
 
