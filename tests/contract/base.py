@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import apsw
 
 from tests import postgres
+from zsched.model.arrays import parse_array
 from zsched.model.types import (
     DemandId,
     JobId,
@@ -43,9 +44,10 @@ Trace = Callable[[], AbstractContextManager[list[str]]]
 
 # The runs that successors follow.
 REPLACED = """
-    SELECT (SELECT max(before.run_id) FROM runs before
-            WHERE before.job_id = runs.job_id AND before.task = runs.task AND before.run_id < runs.run_id)
-    FROM events JOIN runs ON run_id = run_first WHERE was IS NULL AND events.reason IN ('requeued', 'retry', 'rerun')"""
+    SELECT coalesce((SELECT max(before.run_id) FROM runs before
+            WHERE before.job_id = runs.job_id AND before.task = runs.task AND before.run_id < runs.run_id), 0)
+    FROM events JOIN runs ON run_id BETWEEN run_first AND run_last WHERE was IS NULL
+        AND events.reason IN ('requeued', 'retry', 'rerun')"""
 
 NOW = 1_700_000_000_000
 LOWEST = -(2**31)
@@ -251,17 +253,48 @@ class Base:
 
     def _check_counters(self) -> None:
         last = self.rows(
-            "SELECT job_id, status FROM runs WHERE run_id IN (SELECT max(run_id) FROM runs GROUP BY job_id, task)"
+            "SELECT job_id, task, status FROM runs WHERE run_id IN (SELECT max(run_id) FROM runs GROUP BY job_id, task)"
         )
-        expected = Counter((job_id, status) for job_id, status in last)
+        without = self.without_runs()
+        expected = Counter((job_id, status) for job_id, task, status in last if (job_id, task) not in without)
+        expected.update((job_id, state) for (job_id, _), state in without.items())
         stored: Counter[tuple[int, str]] = Counter()
-        for job_id, *counts in self.rows("SELECT job_id, pending, running, success, failed, cancelled FROM jobs"):
-            for status, count in zip(RunStatus, counts, strict=True):
+        counters = "job_id, pending, running, success, failed, cancelled, unmade"
+        for job_id, *counts in self.rows(f"SELECT {counters} FROM jobs"):
+            for status, count in zip((*RunStatus, "unmade"), counts, strict=True):
                 stored[job_id, status] = count
         assert +stored == expected
         # Each fire of a recurring job is a task of its own, and a run with a successor does not count any more.
-        tasks = self.rows(f"SELECT status, count(*) FROM runs WHERE run_id NOT IN ({REPLACED}) GROUP BY status")
+        runs = self.rows(f"SELECT job_id, task, status FROM runs WHERE run_id NOT IN ({REPLACED})")
+        tasks = Counter(status for job_id, task, status in runs if (job_id, task) not in without)
+        tasks.update("pending" if state == "unmade" else state for state in without.values())
         assert {status: count for status, count in self.rows("SELECT * FROM totals") if count} == dict(tasks)
+        self._check_places()
+
+    def without_runs(self) -> dict[tuple[int, int], str]:
+        """The tasks of arrays that no run describes: `unmade`, held ones included, or `cancelled`."""
+        arrays: dict[int, str] = dict(self.rows("SELECT job_id, task_array FROM jobs WHERE task_array IS NOT NULL"))
+        found: dict[tuple[int, int], str] = {}
+        for job_id, first, last, state in self.rows("SELECT job_id, first_task, last_task, state FROM task_ranges"):
+            for task in parse_array(arrays[job_id]):
+                if first <= task <= last:
+                    assert (job_id, task) not in found, "ranges overlap"
+                    found[job_id, task] = "cancelled" if state == "cancelled" else "unmade"
+        return found
+
+    def _check_places(self) -> None:
+        """`waiting` counts the runs of arrays without a place, what is held back has none, and no cap is exceeded."""
+        live = self.rows(
+            "SELECT job_id, status = 'pending' AND blocked & 1 = 1, blocked & 106 <> 0 AND status = 'pending' FROM runs"
+            " WHERE of_array = 1 AND status IN ('pending', 'running')"
+        )
+        assert all(placeless for _, placeless, closed in live if closed)
+        waiting = Counter(job_id for job_id, placeless, _ in live if placeless)
+        taken = Counter(job_id for job_id, placeless, _ in live if not placeless)
+        for job_id, text, count in self.rows("SELECT job_id, task_array, waiting FROM jobs"):
+            assert count == waiting[job_id]
+            if text is not None and (cap := parse_array(text).cap) is not None:
+                assert taken[job_id] <= cap
 
     def _check_demands(self) -> None:
         runs = Counter(self.rows("SELECT demand_id, status FROM runs WHERE status IN ('pending', 'running')"))

@@ -26,7 +26,7 @@ def test_submitted_job_is_stored_as_requested_with_one_pending_run(base: Base) -
         live=True,
     )
     run = base.last_run(job_id)
-    assert (run.status, run.attempt, run.task, run.worker_id) == (PENDING, 1, 0, None)
+    assert (run.status, run.attempt, run.task, run.worker_id) == (PENDING, 1, None, None)
 
 
 def test_jobs_of_one_submit_get_growing_ids_in_order_and_one_event(base: Base) -> None:

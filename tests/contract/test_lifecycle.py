@@ -47,6 +47,7 @@ EXPECTED = {
     S.PENDING: {
         C.CLAIM: Row(S.RUNNING, None),
         C.CANCEL: CANCELLED,
+        C.GIVE_UP: Row(S.CANCELLED, "max_fails"),
         C.QUARANTINE: Row(S.FAILED, "quarantined"),
         C.EXPIRE: Row(S.FAILED, "expired"),
         C.RESTORE: Row(S.FAILED, "worker_lost", "", "requeued"),
@@ -132,6 +133,14 @@ def quarantine(base: Base, run_id: RunId, worker_id: WorkerId) -> None:
         base.claim(worker_id)
 
 
+def give_up(base: Base, run_id: RunId, _: WorkerId) -> bool:
+    """Its job is an array in which more tasks have failed than may: as if one had failed before that does not count."""
+    base.rows("UPDATE jobs SET task_array = '0', max_fails = 0, forgiven = -1")
+    base.rows("UPDATE runs SET of_array = 1 WHERE status IN ('pending', 'running')")
+    base.store._arrays.add(base.run(run_id).job_id)
+    return not base.store.make_tasks(LATE, 10)
+
+
 def expire(base: Base, run_id: RunId, _: WorkerId) -> object:
     """Its deadline has come, whatever its state."""
     if base.run(run_id).status in (RunStatus.PENDING, RunStatus.RUNNING):
@@ -142,6 +151,7 @@ def expire(base: Base, run_id: RunId, _: WorkerId) -> object:
 VERBS: dict[Cause, Verb] = {
     C.CLAIM: lambda base, run, worker: base.claim(worker),
     C.CANCEL: lambda base, run, worker: base.store.cancel(base.run(run).job_id, "ann", LATE),
+    C.GIVE_UP: give_up,
     C.WITHDRAW: lambda base, run, worker: base.store.end_cancelled(run, LATE),
     C.OVERDUE: lambda base, run, worker: base.store.end_overdue(LATE),
     C.QUARANTINE: quarantine,
@@ -207,6 +217,8 @@ def refused(base: Base, cause: Cause, run_id: RunId, worker_id: WorkerId = W1) -
         VERBS[cause](base, run_id, worker_id)
     if cause is C.EXPIRE:
         base.rows("UPDATE runs SET expires_ms = NULL WHERE expires_ms IS NOT NULL AND status = 'running'")
+    if cause is C.GIVE_UP:
+        base.rows("UPDATE runs SET of_array = 0 WHERE of_array = 1 AND status IN ('pending', 'running')")
     return everything(base) == before
 
 

@@ -261,7 +261,7 @@ def test_a_lost_run_ends_failed_and_a_fresh_one_of_its_task_is_pending(base: Bas
     assert (lost.status, lost.reason, lost.detail, lost.worker_id) == (FAILED, "worker_lost", "gone", W1)
     successor = base.last_run(lost.job_id)
     assert successor.run_id > run_id
-    assert (successor.status, successor.task, successor.worker_id) == (PENDING, 0, None)
+    assert (successor.status, successor.task, successor.worker_id) == (PENDING, None, None)
 
 
 @pytest.mark.parametrize(("started", "attempt"), [(False, 1), (True, 2)])

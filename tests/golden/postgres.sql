@@ -16,7 +16,7 @@ INSERT INTO runs (run_id, job_id, attempt, demand_id, priority, status, created_
 INSERT INTO inputs (job_id, content) SELECT given.c1, given.c2 FROM unnest($1::bigint[], $2::text[]) AS given (c1, c2);
 
 -- ADD_JOB
-INSERT INTO jobs (job_id, argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, priority, queue, limits, unique_key, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, demand_id, next_fire_ms, created_ms, updated_ms, owner_id, metered, stdin_bytes) SELECT given.c1, given.c2, given.c3, given.c4, given.c5, given.c6, given.c7, given.c8, given.c9, given.c10, given.c11, given.c12, given.c13, given.c14, given.c15, given.c16, given.c17, given.c18, given.c19, given.c20, given.c21, given.c22, given.c23, given.c24, given.c25, given.c26, given.c27, given.c28, given.c29, given.c30, given.c31, given.c32, given.c33, given.c34, given.c35 FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::bigint[], $14::bigint[], $15::text[], $16::bigint[], $17::text[], $18::text[], $19::text[], $20::bigint[], $21::bigint[], $22::text[], $23::bigint[], $24::text[], $25::text[], $26::text[], $27::text[], $28::bigint[], $29::bigint[], $30::bigint[], $31::bigint[], $32::bigint[], $33::bigint[], $34::bigint[], $35::bigint[]) AS given (c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, c13, c14, c15, c16, c17, c18, c19, c20, c21, c22, c23, c24, c25, c26, c27, c28, c29, c30, c31, c32, c33, c34, c35);
+INSERT INTO jobs (job_id, argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, priority, queue, limits, unique_key, task_array, max_fails, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, demand_id, next_fire_ms, created_ms, updated_ms, owner_id, metered, stdin_bytes, entries) SELECT given.c1, given.c2, given.c3, given.c4, given.c5, given.c6, given.c7, given.c8, given.c9, given.c10, given.c11, given.c12, given.c13, given.c14, given.c15, given.c16, given.c17, given.c18, given.c19, given.c20, given.c21, given.c22, given.c23, given.c24, given.c25, given.c26, given.c27, given.c28, given.c29, given.c30, given.c31, given.c32, given.c33, given.c34, given.c35, given.c36, given.c37, given.c38 FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::bigint[], $14::bigint[], $15::text[], $16::bigint[], $17::text[], $18::text[], $19::text[], $20::text[], $21::bigint[], $22::bigint[], $23::bigint[], $24::text[], $25::bigint[], $26::text[], $27::text[], $28::text[], $29::text[], $30::bigint[], $31::bigint[], $32::bigint[], $33::bigint[], $34::bigint[], $35::bigint[], $36::bigint[], $37::bigint[], $38::bigint[]) AS given (c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, c13, c14, c15, c16, c17, c18, c19, c20, c21, c22, c23, c24, c25, c26, c27, c28, c29, c30, c31, c32, c33, c34, c35, c36, c37, c38);
 
 -- ADD_OUTPUT
 INSERT INTO outputs (run_id, form, stdout_head, stdout_tail, stdout_total, stderr_head, stderr_tail, stderr_total)
@@ -36,16 +36,17 @@ UPDATE totals SET tasks = tasks + given.c1 FROM unnest($1::bigint[], $2::text[])
 UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'pending' END,
         reason = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'undelivered' END,
         returns = returns + CASE WHEN cancel_ms IS NOT NULL THEN 0 ELSE 1 END,
-        finished_ms = CAST($1 AS BIGINT) + CASE WHEN cancel_ms IS NOT NULL THEN 0 ELSE NULL END, worker_id = CASE WHEN cancel_ms IS NOT NULL THEN worker_id ELSE NULL END, handed_n = NULL, claimed_ms = NULL, lease_ms = NULL, ends_ms = NULL
+        finished_ms = CAST($1 AS BIGINT) + CASE WHEN cancel_ms IS NOT NULL THEN 0 ELSE NULL END, worker_id = CASE WHEN cancel_ms IS NOT NULL THEN worker_id ELSE NULL END, handed_n = NULL, claimed_ms = NULL, lease_ms = NULL, ends_ms = NULL,
+        blocked = CASE WHEN blocked & 8 <> 0 AND of_array = 1 THEN blocked | 1 ELSE blocked END
     WHERE run_id = $2 AND status || '' = 'running' AND CASE WHEN cancel_ms IS NOT NULL THEN 1 WHEN stuck > 0 THEN 0 ELSE 1 END = 1 AND started_ms IS NULL AND worker_id = $3
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id, blocked & of_array;
 
 -- CANCEL_PENDING
 UPDATE runs SET status = 'cancelled',
         reason = 'cancelled',
         cancel_by = $1, cancel_ms = $2, finished_ms = $3, due_ms = NULL
     WHERE job_id = $4 AND status || '' = 'pending'
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id, blocked & of_array;
 
 -- CLAIM
 UPDATE runs SET status = 'running',
@@ -102,7 +103,7 @@ DELETE FROM runs WHERE job_id = ANY ($1::bigint[]);
 
 -- ENDED_RUNS
 SELECT r.run_id, r.job_id, r.task, r.failures, r.demand_id, j.owner_id, j.queue, j.retries, j.backoff, j.retry_on,
-        r.worker_id, r.reason, r.exit_code, r.signal
+        r.blocked, r.of_array, r.worker_id, r.reason, r.exit_code, r.signal
     FROM runs r JOIN jobs j ON j.job_id = r.job_id WHERE r.run_id = ANY ($1::bigint[]) ORDER BY r.run_id;
 
 -- EXPIRE
@@ -110,7 +111,7 @@ UPDATE runs SET status = 'failed',
         reason = 'expired',
         detail = $2, finished_ms = $3, due_ms = NULL
     WHERE run_id = ANY ($1::bigint[]) AND status || '' = 'pending'
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id, blocked & of_array;
 
 -- FAIL
 UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'failed' END,
@@ -188,6 +189,9 @@ UPDATE runs SET probation = 0
 -- PENDING_RUNS
 SELECT run_id, demand_id FROM runs WHERE job_id = $1 AND status || '' = 'pending';
 
+-- PLACELESS
+SELECT 1 FROM runs WHERE job_id = $1 AND status || '' = 'pending' AND blocked IN (1, 5, 17) LIMIT 1;
+
 -- QUARANTINE
 UPDATE runs SET status = 'failed',
         reason = 'quarantined',
@@ -201,14 +205,14 @@ UPDATE runs SET status = 'failed',
         worker_id = $1, detail = $2, finished_ms = $3, due_ms = NULL
     WHERE run_id IN (SELECT r.run_id FROM runs r WHERE r.status = 'pending' AND r.blocked = 0 AND r.demand_id = $4
         AND r.priority >= $5 ORDER BY r.priority DESC, r.run_id LIMIT $6) AND status || '' = 'pending'
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id, blocked & of_array;
 
 -- QUARANTINE_PENDING
 UPDATE runs SET status = 'failed',
         reason = 'quarantined',
         worker_id = $1, detail = $2, finished_ms = $3, due_ms = NULL
     WHERE run_id = $4 AND status || '' = 'pending'
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id, blocked & of_array;
 
 -- REFUSE
 UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'failed' END,
@@ -233,15 +237,16 @@ UPDATE runs SET status = 'failed',
         reason = 'worker_lost',
         detail = $2, finished_ms = $3, due_ms = NULL
     WHERE run_id = ANY ($1::bigint[]) AND status || '' = 'pending'
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id, blocked & of_array;
 
 -- RETURN
 UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'pending' END,
         reason = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'returned' END,
         returns = returns + CASE WHEN cancel_ms IS NOT NULL THEN 0 ELSE 1 END,
-        finished_ms = CAST($1 AS BIGINT) + CASE WHEN cancel_ms IS NOT NULL THEN 0 ELSE NULL END, worker_id = CASE WHEN cancel_ms IS NOT NULL THEN worker_id ELSE NULL END, handed_n = NULL, claimed_ms = NULL, lease_ms = NULL, ends_ms = NULL
+        finished_ms = CAST($1 AS BIGINT) + CASE WHEN cancel_ms IS NOT NULL THEN 0 ELSE NULL END, worker_id = CASE WHEN cancel_ms IS NOT NULL THEN worker_id ELSE NULL END, handed_n = NULL, claimed_ms = NULL, lease_ms = NULL, ends_ms = NULL,
+        blocked = CASE WHEN blocked & 8 <> 0 AND of_array = 1 THEN blocked | 1 ELSE blocked END
     WHERE run_id = $2 AND status || '' = 'running' AND CASE WHEN cancel_ms IS NOT NULL THEN 1 WHEN stuck > 0 THEN 0 ELSE 1 END = 1 AND started_ms IS NULL AND worker_id = $3
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id, blocked & of_array;
 
 -- RUNNING_OF_JOB
 SELECT run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id FROM runs WHERE job_id = $1 AND status || '' = 'running' ORDER BY run_id;
@@ -253,6 +258,11 @@ SELECT run_id FROM runs WHERE run_id = ANY ($1::bigint[]);
 UPDATE runs SET started_ms = coalesce(started_ms, $1)
     WHERE run_id = $2 AND status || '' = 'running' AND worker_id = $3
     RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
+
+-- STATES
+SELECT job_id, task_array, demand_id, priority, held_ms IS NULL AND cancel_ms IS NULL, run_at_ms, deadline_ms,
+        max_fails, forgiven, unmade, pending, running, waiting, success, failed, cancelled
+    FROM jobs WHERE job_id = ANY ($1::bigint[]) AND task_array IS NOT NULL;
 
 -- STOP_AVOIDING
 UPDATE runs SET blocked = blocked & ~16, due_ms = NULL WHERE run_id = ANY ($1::bigint[]);

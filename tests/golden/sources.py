@@ -8,7 +8,7 @@ from pathlib import Path
 from zsched.api import views
 from zsched.model.backoff import Backoff
 from zsched.model.types import Policy
-from zsched.store import acts, removal, rows, sql, transitions, usage
+from zsched.store import acts, array_sql, removal, rows, sql, transitions, usage
 from zsched.store.mapping import decoder
 from zsched.store.postgres import dialect
 
@@ -19,7 +19,7 @@ PYTHON = Path(__file__).with_name("sources.txt")
 
 def statements() -> str:
     """Every statement that engines share."""
-    modules = {**vars(sql), **vars(acts), **vars(removal), **vars(usage), **vars(transitions)}
+    modules = {**vars(sql), **vars(acts), **vars(array_sql), **vars(removal), **vars(usage), **vars(transitions)}
     texts = {name: text for name, text in modules.items() if isinstance(text, str) and name.isupper()}
     return "\n".join(f"-- {name}\n{text.strip()};\n" for name, text in texts.items() if not name.startswith("_"))
 
@@ -45,7 +45,14 @@ MANY = (
 
 def translations() -> str:
     """The statements whose form on PostgreSQL differs by more than the numbers of parameters."""
-    modules: dict[str, object] = {**vars(sql), **vars(acts), **vars(removal), **vars(usage), **vars(transitions)}
+    modules: dict[str, object] = {
+        **vars(sql),
+        **vars(acts),
+        **vars(array_sql),
+        **vars(removal),
+        **vars(usage),
+        **vars(transitions),
+    }
     shown = {name: dialect.each(str(modules[name])) for name in MANY}
     for name, text in modules.items():
         if not isinstance(text, str) or not name.isupper() or name.startswith("_") or name in shown:

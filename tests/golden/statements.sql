@@ -32,7 +32,7 @@ SELECT coalesce(max(lease_ms), 0) FROM (
 SELECT job_id, schedule, on_lost = 'fail', on_disconnect = 'stop' FROM jobs WHERE next_fire_ms <= ?;
 
 -- PENDING_DEMANDS
-SELECT DISTINCT demand_id FROM runs WHERE status = 'pending';
+SELECT demand_id, count(*) FROM runs WHERE of_array = 1 AND job_id = ? AND status IN ('pending', 'running') AND status = 'pending' GROUP BY demand_id;
 
 -- DELAY
 UPDATE runs SET blocked = blocked | 2, due_ms = CASE WHEN due_ms > ? THEN due_ms ELSE ? END
@@ -104,16 +104,20 @@ INSERT INTO owners (owner_id, owner) VALUES (?, ?);
 pending + running + unmade > 0;
 
 -- JOB_COLUMNS
-argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, priority, queue, limits, unique_key, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, cancel_reason, held_ms, hold_reason, created_ms, updated_ms;
+argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, priority, queue, limits, unique_key, task_array, max_fails, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, entries, CASE WHEN task_array IS NOT NULL THEN unmade || ' ' || pending || ' ' || running || ' ' || success
+        || ' ' || failed || ' ' || cancelled END, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, cancel_reason, held_ms, hold_reason, removing_ms, created_ms, updated_ms;
 
 -- JOB
-SELECT argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, priority, queue, limits, unique_key, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, cancel_reason, held_ms, hold_reason, created_ms, updated_ms FROM jobs WHERE job_id = ?;
+SELECT argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, priority, queue, limits, unique_key, task_array, max_fails, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, entries, CASE WHEN task_array IS NOT NULL THEN unmade || ' ' || pending || ' ' || running || ' ' || success
+        || ' ' || failed || ' ' || cancelled END, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, cancel_reason, held_ms, hold_reason, removing_ms, created_ms, updated_ms FROM jobs WHERE job_id = ?;
 
 -- JOBS
-SELECT argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, priority, queue, limits, unique_key, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, cancel_reason, held_ms, hold_reason, created_ms, updated_ms FROM jobs WHERE job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?;
+SELECT argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, priority, queue, limits, unique_key, task_array, max_fails, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, entries, CASE WHEN task_array IS NOT NULL THEN unmade || ' ' || pending || ' ' || running || ' ' || success
+        || ' ' || failed || ' ' || cancelled END, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, cancel_reason, held_ms, hold_reason, removing_ms, created_ms, updated_ms FROM jobs WHERE job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?;
 
 -- JOBS_BETWEEN
-SELECT argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, priority, queue, limits, unique_key, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, cancel_reason, held_ms, hold_reason, created_ms, updated_ms FROM jobs WHERE job_id BETWEEN ? AND ? ORDER BY job_id LIMIT ?;
+SELECT argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, priority, queue, limits, unique_key, task_array, max_fails, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, entries, CASE WHEN task_array IS NOT NULL THEN unmade || ' ' || pending || ' ' || running || ' ' || success
+        || ' ' || failed || ' ' || cancelled END, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, cancel_reason, held_ms, hold_reason, removing_ms, created_ms, updated_ms FROM jobs WHERE job_id BETWEEN ? AND ? ORDER BY job_id LIMIT ?;
 
 -- LAST_JOB
 SELECT coalesce(max(job_id), 0) FROM jobs;
@@ -125,16 +129,19 @@ SELECT job_id, created_ms FROM jobs WHERE job_id >= ? ORDER BY job_id LIMIT 1;
 SELECT count(*) FROM jobs WHERE job_id BETWEEN ? AND ?;
 
 -- JOBS_BY_STATUS
-SELECT argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, priority, queue, limits, unique_key, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, cancel_reason, held_ms, hold_reason, created_ms, updated_ms FROM jobs WHERE status = ? AND job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?;
+SELECT argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, priority, queue, limits, unique_key, task_array, max_fails, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, entries, CASE WHEN task_array IS NOT NULL THEN unmade || ' ' || pending || ' ' || running || ' ' || success
+        || ' ' || failed || ' ' || cancelled END, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, cancel_reason, held_ms, hold_reason, removing_ms, created_ms, updated_ms FROM jobs WHERE status = ? AND job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?;
 
 -- OWNED
 owner_id = (SELECT owner_id FROM owners WHERE owner = ?);
 
 -- JOBS_BY_OWNER
-SELECT argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, priority, queue, limits, unique_key, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, cancel_reason, held_ms, hold_reason, created_ms, updated_ms FROM jobs WHERE owner_id = (SELECT owner_id FROM owners WHERE owner = ?) AND job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?;
+SELECT argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, priority, queue, limits, unique_key, task_array, max_fails, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, entries, CASE WHEN task_array IS NOT NULL THEN unmade || ' ' || pending || ' ' || running || ' ' || success
+        || ' ' || failed || ' ' || cancelled END, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, cancel_reason, held_ms, hold_reason, removing_ms, created_ms, updated_ms FROM jobs WHERE owner_id = (SELECT owner_id FROM owners WHERE owner = ?) AND job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?;
 
 -- JOBS_BY_OWNER_AND_STATUS
-SELECT argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, priority, queue, limits, unique_key, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, cancel_reason, held_ms, hold_reason, created_ms, updated_ms FROM jobs WHERE +owner_id = (SELECT owner_id FROM owners WHERE owner = ?) AND status = ? AND job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?;
+SELECT argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, priority, queue, limits, unique_key, task_array, max_fails, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, entries, CASE WHEN task_array IS NOT NULL THEN unmade || ' ' || pending || ' ' || running || ' ' || success
+        || ' ' || failed || ' ' || cancelled END, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, cancel_reason, held_ms, hold_reason, removing_ms, created_ms, updated_ms FROM jobs WHERE +owner_id = (SELECT owner_id FROM owners WHERE owner = ?) AND status = ? AND job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?;
 
 -- COUNT_METERED
 SELECT count(*) FROM (
@@ -156,7 +163,7 @@ SELECT job_id, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id),
 SELECT job_id, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), status FROM jobs WHERE owner_id = (SELECT owner_id FROM owners WHERE owner = ?) AND schedule IS NOT NULL AND ended_ms IS NULL AND job_id > ? ORDER BY job_id LIMIT ?;
 
 -- LIVE
-SELECT job_id, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), status FROM jobs WHERE status = ? AND job_id > ? AND pending + running + unmade > 0 ORDER BY job_id LIMIT ?;
+of_array = 1 AND job_id = ? AND task BETWEEN ? AND ? AND status IN ('pending', 'running');
 
 -- LIVE_OF
 SELECT job_id, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), status FROM jobs WHERE +owner_id = (SELECT owner_id FROM owners WHERE owner = ?) AND status = ? AND job_id > ? AND pending + running + unmade > 0 ORDER BY job_id LIMIT ?;
@@ -177,7 +184,7 @@ SELECT job_id FROM jobs WHERE status IN ('pending', 'running') AND schedule IS N
 SELECT count(*) FROM jobs WHERE +owner_id = (SELECT owner_id FROM owners WHERE owner = ?) AND status IN ('pending', 'running') AND pending + running + unmade > 0;
 
 -- ADD_JOB
-INSERT INTO jobs (job_id, argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, priority, queue, limits, unique_key, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, demand_id, next_fire_ms, created_ms, updated_ms, owner_id, metered, stdin_bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+INSERT INTO jobs (job_id, argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, priority, queue, limits, unique_key, task_array, max_fails, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, demand_id, next_fire_ms, created_ms, updated_ms, owner_id, metered, stdin_bytes, entries) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- ADD_INPUT
 INSERT INTO inputs (job_id, content) VALUES (?, ?);
@@ -266,20 +273,23 @@ SELECT min(at_ms), EXISTS (SELECT 1 FROM runs WHERE status = 'pending' AND block
             SELECT ends_ms FROM runs WHERE status = 'running' AND ends_ms IS NOT NULL ORDER BY ends_ms LIMIT 1)
         ) AS due;
 
+-- TASK
+CASE WHEN of_array = 1 THEN task END;
+
 -- RUN
-SELECT run_id, job_id, task, attempt, worker_id, status, reason, detail, due_ms, blocked, avoids, exit_code, signal, crashes, failures, returns, probation, claimed_ms, started_ms, finished_ms, cancel_ms, created_ms FROM runs WHERE run_id = ?;
+SELECT run_id, job_id, CASE WHEN of_array = 1 THEN task END, attempt, worker_id, status, reason, detail, due_ms, blocked, avoids, exit_code, signal, crashes, failures, returns, probation, claimed_ms, started_ms, finished_ms, cancel_ms, created_ms FROM runs WHERE run_id = ?;
 
 -- RUNS_OF_JOB
-SELECT run_id, job_id, task, attempt, worker_id, status, reason, detail, due_ms, blocked, avoids, exit_code, signal, crashes, failures, returns, probation, claimed_ms, started_ms, finished_ms, cancel_ms, created_ms FROM runs WHERE job_id = ? AND run_id < ? ORDER BY run_id DESC LIMIT ?;
+SELECT run_id, job_id, CASE WHEN of_array = 1 THEN task END, attempt, worker_id, status, reason, detail, due_ms, blocked, avoids, exit_code, signal, crashes, failures, returns, probation, claimed_ms, started_ms, finished_ms, cancel_ms, created_ms FROM runs WHERE job_id = ? AND run_id < ? ORDER BY run_id DESC LIMIT ?;
 
 -- FIRST_RUN
 SELECT run_id FROM runs WHERE job_id = ? ORDER BY run_id LIMIT 1;
 
 -- LIVE_ON_WORKER
-SELECT run_id, job_id, task, attempt, worker_id, status, reason, detail, due_ms, blocked, avoids, exit_code, signal, crashes, failures, returns, probation, claimed_ms, started_ms, finished_ms, cancel_ms, created_ms FROM runs WHERE worker_id = ? AND status = 'running' AND job_id = ? ORDER BY run_id DESC LIMIT 2;
+SELECT run_id, job_id, CASE WHEN of_array = 1 THEN task END, attempt, worker_id, status, reason, detail, due_ms, blocked, avoids, exit_code, signal, crashes, failures, returns, probation, claimed_ms, started_ms, finished_ms, cancel_ms, created_ms FROM runs WHERE worker_id = ? AND status = 'running' AND job_id = ? ORDER BY run_id DESC LIMIT 2;
 
 -- LAST_ON_WORKER
-SELECT run_id, job_id, task, attempt, worker_id, status, reason, detail, due_ms, blocked, avoids, exit_code, signal, crashes, failures, returns, probation, claimed_ms, started_ms, finished_ms, cancel_ms, created_ms FROM (SELECT * FROM runs WHERE job_id = ? ORDER BY run_id DESC LIMIT 100) AS latest
+SELECT run_id, job_id, CASE WHEN of_array = 1 THEN task END, attempt, worker_id, status, reason, detail, due_ms, blocked, avoids, exit_code, signal, crashes, failures, returns, probation, claimed_ms, started_ms, finished_ms, cancel_ms, created_ms FROM (SELECT * FROM runs WHERE job_id = ? ORDER BY run_id DESC LIMIT 100) AS latest
     WHERE worker_id = ? ORDER BY run_id DESC LIMIT 1;
 
 -- READY
@@ -389,7 +399,7 @@ SELECT r.crashes, j.crash_limit FROM runs r JOIN jobs j ON j.job_id = r.job_id W
 
 -- ENDED_RUNS
 SELECT r.run_id, r.job_id, r.task, r.failures, r.demand_id, j.owner_id, j.queue, j.retries, j.backoff, j.retry_on,
-        r.worker_id, r.reason, r.exit_code, r.signal
+        r.blocked, r.of_array, r.worker_id, r.reason, r.exit_code, r.signal
     FROM runs r JOIN jobs j ON j.job_id = r.job_id WHERE r.run_id IN (VALUES (?)) ORDER BY r.run_id;
 
 -- RELEASE_DUE
@@ -398,7 +408,7 @@ UPDATE runs SET blocked = CASE WHEN blocked & 66 <> 0 THEN blocked & ~66 ELSE bl
     WHERE run_id IN (
         SELECT r.run_id FROM runs r WHERE r.status = 'pending' AND r.due_ms <= ? AND r.blocked & 82 <> 0
         ORDER BY r.due_ms LIMIT ?)
-    RETURNING run_id;
+    RETURNING job_id, blocked & of_array;
 
 -- AVOIDING
 SELECT run_id, demand_id, priority, avoids FROM runs WHERE status = 'pending' AND blocked = 16
@@ -611,13 +621,98 @@ UPDATE jobs SET cancel_by = NULL, cancel_ms = NULL, cancel_reason = NULL
 SELECT demand_id FROM jobs WHERE job_id = ?;
 
 -- SET_DEMAND
-UPDATE jobs SET demand_id = ? WHERE job_id = ?;
+UPDATE runs SET demand_id = ? WHERE of_array = 1 AND job_id = ? AND status IN ('pending', 'running') AND status = 'pending' AND demand_id = ?;
 
 -- PENDING_RUNS
 SELECT run_id, demand_id FROM runs WHERE job_id = ? AND status = 'pending';
 
 -- SET_DEMAND_OF_RUN
 UPDATE runs SET demand_id = ? WHERE run_id = ?;
+
+-- LIVE_ARRAYS
+SELECT job_id FROM jobs WHERE task_array IS NOT NULL AND pending + running + unmade > 0;
+
+-- STATES
+SELECT job_id, task_array, demand_id, priority, held_ms IS NULL AND cancel_ms IS NULL, run_at_ms, deadline_ms,
+        max_fails, forgiven, unmade, pending, running, waiting, success, failed, cancelled
+    FROM jobs WHERE job_id IN (VALUES (?)) AND task_array IS NOT NULL;
+
+-- SHIFT_TASKS
+UPDATE jobs SET pending = pending + ?, running = running + ?, success = success + ?, failed = failed + ?,
+        cancelled = cancelled + ?, unmade = unmade + ?, waiting = waiting + ?, updated_ms = ? WHERE job_id = ?;
+
+-- FORGIVE
+UPDATE jobs SET forgiven = ? WHERE job_id = ?;
+
+-- UNIQUE_KEY
+SELECT unique_key FROM jobs WHERE job_id = ?;
+
+-- GIVE_PLACES
+UPDATE runs SET blocked = blocked & ~1 WHERE run_id IN (
+        SELECT r.run_id FROM runs r WHERE r.job_id = ? AND r.status = 'pending' AND r.blocked IN (1, 5, 17)
+        ORDER BY r.task LIMIT ?)
+    RETURNING run_id;
+
+-- PLACELESS
+SELECT 1 FROM runs WHERE job_id = ? AND status = 'pending' AND blocked IN (1, 5, 17) LIMIT 1;
+
+-- LIVE_ALL
+of_array = 1 AND job_id = ? AND status IN ('pending', 'running');
+
+-- LEAVE_PLACES
+UPDATE runs SET blocked = blocked | 1 WHERE of_array = 1 AND job_id = ? AND task BETWEEN ? AND ? AND status IN ('pending', 'running') AND status = 'pending' AND blocked & 1 = 0 RETURNING run_id;
+
+-- HOLD_TASKS
+UPDATE runs SET blocked = blocked | 8 WHERE of_array = 1 AND job_id = ? AND task BETWEEN ? AND ? AND status IN ('pending', 'running') AND blocked & 8 = 0 RETURNING run_id;
+
+-- RELEASE_TASKS
+UPDATE runs SET blocked = blocked & ~8 WHERE of_array = 1 AND job_id = ? AND task BETWEEN ? AND ? AND status IN ('pending', 'running') AND blocked & 8 <> 0 RETURNING run_id;
+
+-- ATTEMPTS
+SELECT r.task, r.attempt + CASE WHEN r.started_ms IS NOT NULL THEN 1 ELSE 0 END FROM 
+    (SELECT max(run_id) AS last_id FROM runs WHERE of_array = 1 AND job_id = ? AND task BETWEEN ? AND ?
+        GROUP BY task) AS l JOIN runs r ON r.run_id = l.last_id;
+
+-- LAST_STATUSES
+SELECT r.task, r.status, r.reason FROM 
+    (SELECT max(run_id) AS last_id FROM runs WHERE of_array = 1 AND job_id = ? AND task BETWEEN ? AND ?
+        GROUP BY task) AS l JOIN runs r ON r.run_id = l.last_id;
+
+-- RUNS_OF_TASKS
+SELECT run_id, job_id, CASE WHEN of_array = 1 THEN task END, attempt, worker_id, status, reason, detail, due_ms, blocked, avoids, exit_code, signal, crashes, failures, returns, probation, claimed_ms, started_ms, finished_ms, cancel_ms, created_ms FROM runs WHERE of_array = 1 AND job_id = ? AND task BETWEEN ? AND ? AND run_id < ?
+    ORDER BY run_id DESC LIMIT ?;
+
+-- LAST_RUNS
+SELECT run_id, job_id, CASE WHEN of_array = 1 THEN task END, attempt, worker_id, status, reason, detail, due_ms, blocked, avoids, exit_code, signal, crashes, failures, returns, probation, claimed_ms, started_ms, finished_ms, cancel_ms, created_ms FROM runs WHERE run_id IN (
+        SELECT max(run_id) FROM runs WHERE of_array = 1 AND job_id = ? AND task BETWEEN ? AND ? GROUP BY task);
+
+-- LIVE_RUN
+SELECT run_id, job_id, CASE WHEN of_array = 1 THEN task END, attempt, worker_id, status, reason, detail, due_ms, blocked, avoids, exit_code, signal, crashes, failures, returns, probation, claimed_ms, started_ms, finished_ms, cancel_ms, created_ms FROM runs WHERE of_array = 1 AND job_id = ? AND status IN ('pending', 'running')
+    ORDER BY blocked, task LIMIT 1;
+
+-- LOWEST_RANGE
+SELECT first_task, last_task, state, again, reason FROM task_ranges WHERE job_id = ? AND state = 'unmade' ORDER BY first_task LIMIT 1;
+
+-- RANGES
+SELECT first_task, last_task, state, again, reason FROM task_ranges WHERE job_id = ? AND first_task <= ? AND first_task >= coalesce((
+        SELECT b.first_task FROM task_ranges b WHERE b.job_id = ? AND b.first_task <= ?
+        ORDER BY b.first_task DESC LIMIT 1), 0)
+    ORDER BY first_task;
+
+-- ADD_RANGE
+INSERT INTO task_ranges (job_id, first_task, last_task, state, again, reason) VALUES (?, ?, ?, ?, ?, ?);
+
+-- BEGIN_LATER
+UPDATE task_ranges SET first_task = ? WHERE job_id = ? AND first_task = ?;
+
+-- DELETE_RANGES
+DELETE FROM task_ranges WHERE job_id = ? AND first_task BETWEEN ? AND ?;
+
+-- ADD_ENTRIES
+INSERT INTO entries (job_id, first_entry, packed) VALUES (?, ?, ?);
+
+-- ENTRIES
+SELECT first_entry, packed FROM entries WHERE job_id = ? AND first_entry <= ? ORDER BY first_entry DESC LIMIT 1;
 
 -- ENDED_JOBS
 SELECT job_id, created_ms, updated_ms, success, failed, cancelled, tags, schedule IS NOT NULL, unique_key FROM jobs
@@ -722,20 +817,23 @@ INSERT INTO runs (run_id, job_id, attempt, demand_id, priority, status, created_
 INSERT INTO runs (run_id, job_id, attempt, demand_id, priority, status, created_ms, blocked)
     VALUES (?, ?, 1, ?, ?, 'pending', ?, ?);
 
+-- ADD_TASK
+INSERT INTO runs (run_id, job_id, task, attempt, demand_id, priority, status, created_ms, blocked, due_ms,
+        expires_ms, of_array)
+    VALUES (?, ?, ?, ?, ?, ?, 'pending', ?, ?, ?, ?, 1);
+
 -- REQUEUE
 INSERT INTO runs (run_id, job_id, task, attempt, demand_id, priority, status, blocked, due_ms, crashes, failures,
-        returns, created_ms, expires_ms, avoids)
-    SELECT ?, job_id, task, attempt + CASE WHEN ? AND started_ms IS NOT NULL THEN 1 ELSE 0 END, ?, priority, 'pending',
-        ? | (blocked & 8), ?,
-        crashes, failures + ?, returns, ?, expires_ms, ?
+        returns, created_ms, expires_ms, avoids, of_array)
+    SELECT ?, job_id, task, attempt + CASE WHEN ? AND started_ms IS NOT NULL THEN 1 ELSE 0 END, ?, priority, 'pending', ?, ?,
+        crashes, failures + ?, returns, ?, expires_ms, ?, of_array
     FROM runs WHERE run_id = ?;
 
 -- RETRY
 INSERT INTO runs (run_id, job_id, task, attempt, demand_id, priority, status, blocked, due_ms, crashes, failures,
-        returns, created_ms, expires_ms, avoids)
-    SELECT ?, job_id, task, attempt + CASE WHEN ? AND started_ms IS NOT NULL THEN 1 ELSE 0 END, ?, priority, 'pending',
-        ? | (blocked & 8), ?,
-        crashes, failures + ?, returns, ?, expires_ms, ?
+        returns, created_ms, expires_ms, avoids, of_array)
+    SELECT ?, job_id, task, attempt + CASE WHEN ? AND started_ms IS NOT NULL THEN 1 ELSE 0 END, ?, priority, 'pending', ?, ?,
+        crashes, failures + ?, returns, ?, expires_ms, ?, of_array
     FROM runs WHERE run_id = ?;
 
 -- RERUN
@@ -775,7 +873,7 @@ UPDATE runs SET status = 'failed',
         reason = 'quarantined',
         worker_id = ?, detail = ?, finished_ms = ?, due_ms = NULL
     WHERE run_id = ? AND status = 'pending'
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id, blocked & of_array;
 
 -- QUARANTINE_DEMAND
 UPDATE runs SET status = 'failed',
@@ -783,14 +881,28 @@ UPDATE runs SET status = 'failed',
         worker_id = ?, detail = ?, finished_ms = ?, due_ms = NULL
     WHERE run_id IN (SELECT r.run_id FROM runs r WHERE r.status = 'pending' AND r.blocked = 0 AND r.demand_id = ?
         AND r.priority >= ? ORDER BY r.priority DESC, r.run_id LIMIT ?) AND status = 'pending'
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id, blocked & of_array;
 
 -- CANCEL_PENDING
 UPDATE runs SET status = 'cancelled',
         reason = 'cancelled',
         cancel_by = ?, cancel_ms = ?, finished_ms = ?, due_ms = NULL
     WHERE job_id = ? AND status = 'pending'
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id, blocked & of_array;
+
+-- CANCEL_TASKS
+UPDATE runs SET status = 'cancelled',
+        reason = 'cancelled',
+        cancel_by = ?, cancel_ms = ?, finished_ms = ?, due_ms = NULL
+    WHERE of_array = 1 AND job_id = ? AND task BETWEEN ? AND ? AND status IN ('pending', 'running') AND status = 'pending'
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id, blocked & of_array;
+
+-- GIVE_UP_TASKS
+UPDATE runs SET status = 'cancelled',
+        reason = 'max_fails',
+        detail = ?, finished_ms = ?, due_ms = NULL
+    WHERE of_array = 1 AND job_id = ? AND task BETWEEN ? AND ? AND status IN ('pending', 'running') AND status = 'pending'
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id, blocked & of_array;
 
 -- EXPIRED
 SELECT run_id FROM runs WHERE status = 'pending' AND expires_ms <= ? ORDER BY expires_ms LIMIT ?;
@@ -800,7 +912,7 @@ UPDATE runs SET status = 'failed',
         reason = 'expired',
         detail = ?, finished_ms = ?, due_ms = NULL
     WHERE run_id IN (VALUES (?)) AND status = 'pending'
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id, blocked & of_array;
 
 -- WAITING
 SELECT run_id FROM runs
@@ -811,7 +923,7 @@ UPDATE runs SET status = 'failed',
         reason = 'worker_lost',
         detail = ?, finished_ms = ?, due_ms = NULL
     WHERE run_id IN (VALUES (?)) AND status = 'pending'
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id, blocked & of_array;
 
 -- START
 UPDATE runs SET started_ms = coalesce(started_ms, ?)
@@ -829,6 +941,14 @@ SELECT run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id FROM r
 -- MARK_CANCELLED
 UPDATE runs SET cancel_by = coalesce(cancel_by, ?), cancel_ms = coalesce(cancel_ms, ?)
     WHERE job_id = ? AND status = 'running'
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
+
+-- RUNNING_TASKS
+SELECT run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id FROM runs WHERE of_array = 1 AND job_id = ? AND task BETWEEN ? AND ? AND status IN ('pending', 'running') AND status = 'running' ORDER BY run_id;
+
+-- MARK_TASKS_CANCELLED
+UPDATE runs SET cancel_by = coalesce(cancel_by, ?), cancel_ms = coalesce(cancel_ms, ?)
+    WHERE of_array = 1 AND job_id = ? AND task BETWEEN ? AND ? AND status IN ('pending', 'running') AND status = 'running'
     RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
 
 -- SUCCEED
@@ -895,17 +1015,19 @@ UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE '
 UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'pending' END,
         reason = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'returned' END,
         returns = returns + CASE WHEN cancel_ms IS NOT NULL THEN 0 ELSE 1 END,
-        finished_ms = CAST(? AS BIGINT) + CASE WHEN cancel_ms IS NOT NULL THEN 0 ELSE NULL END, worker_id = CASE WHEN cancel_ms IS NOT NULL THEN worker_id ELSE NULL END, handed_n = NULL, claimed_ms = NULL, lease_ms = NULL, ends_ms = NULL
+        finished_ms = CAST(? AS BIGINT) + CASE WHEN cancel_ms IS NOT NULL THEN 0 ELSE NULL END, worker_id = CASE WHEN cancel_ms IS NOT NULL THEN worker_id ELSE NULL END, handed_n = NULL, claimed_ms = NULL, lease_ms = NULL, ends_ms = NULL,
+        blocked = CASE WHEN blocked & 8 <> 0 AND of_array = 1 THEN blocked | 1 ELSE blocked END
     WHERE run_id = ? AND status = 'running' AND CASE WHEN cancel_ms IS NOT NULL THEN 1 WHEN stuck > 0 THEN 0 ELSE 1 END = 1 AND started_ms IS NULL AND worker_id = ?
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id, blocked & of_array;
 
 -- BOUNCE
 UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'pending' END,
         reason = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'undelivered' END,
         returns = returns + CASE WHEN cancel_ms IS NOT NULL THEN 0 ELSE 1 END,
-        finished_ms = CAST(? AS BIGINT) + CASE WHEN cancel_ms IS NOT NULL THEN 0 ELSE NULL END, worker_id = CASE WHEN cancel_ms IS NOT NULL THEN worker_id ELSE NULL END, handed_n = NULL, claimed_ms = NULL, lease_ms = NULL, ends_ms = NULL
+        finished_ms = CAST(? AS BIGINT) + CASE WHEN cancel_ms IS NOT NULL THEN 0 ELSE NULL END, worker_id = CASE WHEN cancel_ms IS NOT NULL THEN worker_id ELSE NULL END, handed_n = NULL, claimed_ms = NULL, lease_ms = NULL, ends_ms = NULL,
+        blocked = CASE WHEN blocked & 8 <> 0 AND of_array = 1 THEN blocked | 1 ELSE blocked END
     WHERE run_id = ? AND status = 'running' AND CASE WHEN cancel_ms IS NOT NULL THEN 1 WHEN stuck > 0 THEN 0 ELSE 1 END = 1 AND started_ms IS NULL AND worker_id = ?
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id, blocked & of_array;
 
 -- HANGING
 SELECT run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id FROM runs WHERE run_id = ? AND stuck = 0 AND status = 'running' AND CASE WHEN cancel_ms IS NOT NULL THEN 1 WHEN stuck > 0 THEN 0 ELSE 1 END = 1 AND worker_id = ?;

@@ -22,6 +22,7 @@ from zsched.api import (
     runs,
     standby,
     status,
+    tasks,
     workers,
 )
 from zsched.api.context import Context
@@ -30,7 +31,7 @@ from zsched.api.gate import Gate, Needs, Scopes
 from zsched.api.requests import Requests
 from zsched.api.room import Admission
 from zsched.model.access import Scope
-from zsched.scheduler.dispatcher.acts import Hold, Release, Rerun
+from zsched.scheduler.dispatcher.acts import Hold, Release
 from zsched.scheduler.dispatcher.commands import Cancel, PauseSchedule, ResumeSchedule, UseToken
 from zsched.scheduler.inbox import StandbyError
 from zsched.store.contract import StoreDeposed
@@ -48,13 +49,14 @@ ROUTES: Final[tuple[tuple[str, Callable[[Context], object], Mapping[str, Scopes]
     ("/jobs/wait", many.Wait, {"POST": READ}),
     ("/jobs/{job}", jobs.JobItem, {"GET": READ, "PATCH": ACT, "DELETE": ACT}),
     ("/jobs/{job}/runs", jobs.JobRuns, {"GET": READ}),
-    ("/jobs/{job}/cancel", partial(acts.JobAct, Cancel), {"POST": ACT}),
-    ("/jobs/{job}/hold", partial(acts.JobAct, Hold), {"POST": ACT}),
-    ("/jobs/{job}/release", partial(acts.JobAct, Release), {"POST": ACT}),
-    ("/jobs/{job}/rerun", partial(acts.JobAct, Rerun), {"POST": ACT}),
+    ("/jobs/{job}/tasks", tasks.JobTasks, {"GET": READ}),
+    ("/jobs/{job}/cancel", partial(acts.TasksAct, Cancel), {"POST": ACT}),
+    ("/jobs/{job}/hold", partial(acts.TasksAct, Hold), {"POST": ACT}),
+    ("/jobs/{job}/release", partial(acts.TasksAct, Release), {"POST": ACT}),
+    ("/jobs/{job}/rerun", acts.JobRerun, {"POST": ACT}),
     ("/jobs/{job}/pause", partial(acts.JobAct, PauseSchedule), {"POST": ACT}),
     ("/jobs/{job}/resume", partial(acts.JobAct, ResumeSchedule), {"POST": ACT}),
-    ("/jobs/{job}/log", jobs.JobLog, {"POST": WORKER}),
+    ("/jobs/{job}/log", jobs.JobLog, {"GET": READ, "POST": WORKER}),
     ("/runs/{run}", runs.RunItem, {"GET": READ}),
     ("/runs/{run}/log", runs.RunLog, {"GET": READ}),
     ("/workers", workers.Workers, {"GET": READ}),

@@ -31,6 +31,8 @@ from zsched.api.context import (
 from zsched.api.http.upload import UPLOAD
 from zsched.api.pages import address, answer_page
 from zsched.api.problem import Problem, invalid
+from zsched.api.runs import LOG, RunLog
+from zsched.api.tasks import demand_array, part
 from zsched.host.files import PrivateFileError
 from zsched.model.edits import EditBody, job_edit
 from zsched.model.faults import SpecError
@@ -48,6 +50,7 @@ from zsched.model.limits import (
 from zsched.model.output import cut
 from zsched.model.spec import REQUIRED, JobBody, Seal, job_spec
 from zsched.model.types import Job, JobId, JobSpec, RunId, RunStatus, Stream
+from zsched.scheduler.dispatcher import answers
 from zsched.scheduler.dispatcher.acts import Delete
 from zsched.scheduler.dispatcher.commands import (
     EditJob,
@@ -191,7 +194,7 @@ class JobItem:
 
     def _state(self, job: Job) -> JobState:
         reader = self._context.reader
-        last = reader.last_run(job.job_id)
+        last = answers.telling_run(reader, job)
         output = None if last is None else reader.output(last.run_id)
         return JobState(job, last, output, why(reader, job, last))
 
@@ -203,11 +206,17 @@ class JobRuns:
         self._context = context
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, job: str) -> None:
-        given = parameters(req, "limit", "before")
+        given = parameters(req, "limit", "before", "task")
         limit = number(given, "limit", PAGE_ROWS_DEFAULT, 1, PAGE_ROWS_MAX)
         before = RunId(number(given, "before", 0, 1, INTEGER_MAX)) if "before" in given else None
         found = _found(self._context.reader.job(job_id(job)))
-        runs = self._context.reader.runs(found.job_id, limit + 1, before)
+        if (tasks := part(given)) is None:
+            runs = self._context.reader.runs(found.job_id, limit + 1, before)
+        else:
+            demand_array(found)
+            if tasks[1] - tasks[0] >= PAGE_ROWS_MAX:
+                raise invalid("task", f"at most {PAGE_ROWS_MAX} tasks: GET /jobs/{found.job_id}/tasks lists all")
+            runs = self._context.reader.task_runs(found.job_id, tasks, limit + 1, before)
         # Without logs: a thousand runs may have written a gigabyte. /runs/{id} has them.
         page = self._context.pages.fill(runs, lambda run: views.run(run, None), limit)
         path = f"/jobs/{found.job_id}/runs"
@@ -217,10 +226,24 @@ class JobRuns:
 
 
 class JobLog:
-    """/jobs/{id}/log: the report of a polling worker about its run."""
+    """/jobs/{id}/log: the output of its last run; and the report of a polling worker about its run."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, job: str) -> None:
+        given = parameters(req, *LOG, "task")
+        found = _found(self._context.reader.job(job_id(job)))
+        last = self._context.reader.last_run(found.job_id)
+        if (tasks := part(given)) is not None:
+            demand_array(found)
+            with closing(self._context.reader.task_runs(found.job_id, (tasks[0], tasks[0]), 1)) as runs:
+                last = next(runs, None)
+        if last is None:
+            raise Problem(404, "unknown_run", "It has not had a run yet")
+        RunLog(self._context).answer(resp, given, last)
+
+    on_head = on_get
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, job: str) -> None:
         parameters(req)

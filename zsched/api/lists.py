@@ -87,7 +87,7 @@ def _wanted(req: falcon.Request, given: dict[str, str]) -> JobFilter:
     """The filter of a list. Raises a 400 Problem."""
     worker = text(given, "worker", WORKER_CHARS_MAX)
     return JobFilter(
-        status=_status(given["status"]) if "status" in given else None,
+        status=status_of(given["status"]) if "status" in given else None,
         owner=_owner(req, given["owner"]) if "owner" in given else None,
         name=text(given, "name", NAME_CHARS_MAX),
         tag=text(given, "tag", TAG_CHARS_MAX),
@@ -97,7 +97,8 @@ def _wanted(req: falcon.Request, given: dict[str, str]) -> JobFilter:
     )
 
 
-def _status(word: str) -> RunStatus:
+def status_of(word: str) -> RunStatus:
+    """A status in a parameter. Raises a 400 Problem."""
     try:
         return RunStatus(word)
     except ValueError:

@@ -37,6 +37,8 @@ class Operation:
 _CONNECTED: Final = "A worker with this name is connected over ZeroMQ"
 _NO_SCHEDULE: Final = "The job has no schedule, or its schedule has ended"
 _NO_JOB, _NO_RUN, _NO_WORKER = "The job does not exist", "The run does not exist", "The worker does not exist"
+_NO_TASK: Final = "The job does not exist, or has no such task"
+_NO_ARRAY: Final = "The job has no array"
 _NO_FOREIGN: Final = "The worker holds nothing for another database"
 
 # What a list may have besides its rows.
@@ -123,40 +125,58 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         "list_runs",
         "The runs of a job, newest first, without their logs",
         shapes.array(shapes.RUN),
-        query=("limit", "before"),
+        query=("limit", "before", "task"),
         headers=_LIST,
         lacks=_NO_JOB,
+        conflicts=_NO_ARRAY,
+    ),
+    "GET /jobs/{job}/tasks": Operation(
+        "list_tasks",
+        "The tasks of an array by their indexes, those that have not been made yet included",
+        shapes.array(shapes.TASK),
+        query=("limit", "after_task", "status"),
+        headers=_LIST,
+        lacks=_NO_JOB,
+        conflicts=_NO_ARRAY,
+    ),
+    "GET /jobs/{job}/log": Operation(
+        "get_job_log",
+        "What the last run of a job, or of a task of an array, wrote to a stream; as `GET /runs/{run}/log`",
+        query=("stream", "offset", "wait", "task"),
+        headers=("Zsched-Offset", "Zsched-Next", "Zsched-End"),
+        lacks=f"{_NO_JOB}, or has not had a run",
+        conflicts=_NO_ARRAY,
     ),
     "POST /jobs/{job}/cancel": Operation(
         "cancel",
         "Cancel the pending and running runs of a job",
         shapes.JOB_WITH_RUN,
-        query=("reason",),
-        lacks=_NO_JOB,
+        query=("reason", "task"),
+        lacks=_NO_TASK,
         conflicts="The job has ended",
     ),
     "POST /jobs/{job}/hold": Operation(
         "hold",
         "Hold a job: no run of it starts until it is released; running ones go on",
         shapes.JOB_WITH_RUN,
-        query=("reason",),
-        lacks=_NO_JOB,
+        query=("reason", "task"),
+        lacks=_NO_TASK,
         conflicts="The job has ended, or has a schedule",
     ),
     "POST /jobs/{job}/release": Operation(
         "release",
         "Let the runs of a held job start",
         shapes.JOB_WITH_RUN,
-        query=("reason",),
-        lacks=_NO_JOB,
+        query=("reason", "task"),
+        lacks=_NO_TASK,
         conflicts="The job has a schedule",
     ),
     "POST /jobs/{job}/rerun": Operation(
         "rerun",
         "Run a job again that has ended, with the same id; its failures and crashes count from 0",
         shapes.JOB_WITH_RUN,
-        query=("reason",),
-        lacks=_NO_JOB,
+        query=("reason", "task", "only_failed"),
+        lacks=_NO_TASK,
         conflicts="The job has not ended, or has a schedule",
     ),
     "POST /jobs/{job}/log": Operation(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from zsched.api.body import OWNER
+from zsched.api.tasks import TASKS
 from zsched.model.events import KINDS
 from zsched.model.limits import (
     NAME_CHARS_MAX,
@@ -121,6 +122,21 @@ QUERY: Final[Mapping[str, Schema]] = {
     "only": {
         "description": "Do nothing unless the job has a schedule (`schedule`), or has none and has ended (`ended`)",
         "schema": {"enum": ["schedule", "ended"]},
+    },
+    "only_failed": {
+        "name": "only",
+        "description": "Only tasks of an array that have failed, or that `max_fails` has cancelled",
+        "schema": {"const": "failed"},
+    },
+    "task": {
+        "description": "Only this task of an array, by its index; or those from the first to the last index, as `3-8`",
+        "schema": {"type": "string", "pattern": f"^{TASKS}$"},
+        "example": "3",
+    },
+    "after_task": {
+        "name": "after",
+        "description": "Only tasks with a higher index. `Link` has it",
+        "schema": {"type": "integer", "minimum": 0},
     },
     "reason": {
         "description": "Why, for the event and for people",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import falcon
 
@@ -14,6 +15,9 @@ from zsched.model.limits import INTEGER_MAX, OUTPUT_BYTES_MAX, WAIT_MS_MAX
 from zsched.model.types import Run, RunId, RunStatus, Stream, StreamName
 from zsched.scheduler.dispatcher.commands import Look
 from zsched.scheduler.live import RENEW_S, of_run
+
+# The parameters of a call for output.
+LOG: Final = ("stream", "offset", "wait")
 
 
 class RunItem:
@@ -52,11 +56,16 @@ class RunLog:
         self._context = context
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, run: str) -> None:
-        given = parameters(req, "stream", "offset", "wait")
+        given = parameters(req, *LOG)
+        self.answer(resp, given, _found(self._context.reader.run(run_id(run))))
+
+    on_head = on_get
+
+    def answer(self, resp: falcon.Response, given: dict[str, str], found: Run) -> None:
+        """Answer with the output of a run. `given`: parameters."""
         name = _stream_name(given.get("stream", "stdout"))
         wait_s = duration_ms(given, "wait", WAIT_MS_MAX) / 1000
         offset = number(given, "offset", 0, 0, INTEGER_MAX)
-        found = _found(self._context.reader.run(run_id(run)))
         resp.content_type = falcon.MEDIA_TEXT
         resp.cache_control = ["no-store"]
         if "offset" not in given and found.status in TERMINAL:
@@ -73,8 +82,6 @@ class RunLog:
         resp.set_header("Zsched-Offset", str(part.offset))
         resp.set_header("Zsched-Next", str(part.next))
         resp.set_header("Zsched-End", "true" if part.end else "false")
-
-    on_head = on_get
 
     def _look(self, run: RunId, name: StreamName, offset: int) -> Part:
         found = _found(self._context.reader.run(run))

@@ -73,6 +73,17 @@ JOB_WITH_RUN: Final = shape(
     ("why", maybe(Why), "Why it is pending, if it is."),
     name="JobWithRun",
 )
+TASK: Final = msgspec.defstruct(
+    "Task",
+    [
+        ("task", Annotated[Natural, Meta(description="Its index.")]),
+        ("status", Annotated[types.RunStatus, Meta(description="Its state: that of its last run, if it has one.")]),
+        ("held", Annotated[maybe(bool), Meta(description="Whether it waits for a release.")], UNSET),
+        ("reason", Annotated[maybe(str), Meta(description="Why it is in this state: a stable word.")], UNSET),
+        ("entry", Annotated[maybe(str), Meta(description="Its entry, for a job by `each`.")], UNSET),
+        ("last_run", Annotated[maybe(RUN), Meta(description="Its run with the highest number.")], UNSET),
+    ],
+)
 HANDED_JOB: Final = shape(Claimed, name="HandedJob", without=("secret_env",))
 FOREIGN: Final = shape(records.ForeignRuns, name="Foreign")
 WORKER: Final = shape(

@@ -16,7 +16,7 @@ from zsched.model.queues import Queue
 from zsched.model.records import Event, ForeignRuns, Instance, Usage
 from zsched.model.source import function
 from zsched.model.types import Job, Run, Stream, Worker
-from zsched.store.contract import Claimed, QueueState, RunOutput
+from zsched.store.contract import Claimed, QueueState, RunOutput, Task
 
 View = dict[str, object]
 S = TypeVar("S", bound=Struct)
@@ -78,6 +78,16 @@ def run(run: Run, output: RunOutput | None) -> View:
     view = bare_run(run)
     if output is not None:
         view["logs"] = logs(run, output)
+    return view
+
+
+def task(task: Task) -> View:
+    """A task of an array, with its last run."""
+    view: View = {"task": task.index, "status": task.status}
+    members = (("held", task.held or None), ("reason", task.reason), ("entry", task.entry))
+    view |= {name: value for name, value in members if value is not None}
+    if task.last is not None:
+        view["last_run"] = bare_run(task.last)
     return view
 
 

@@ -8,6 +8,9 @@ from typing import Final
 class Blocked:
     """Bits of a run's column `blocked`, and what each of them waits for."""
 
+    # It is a run of an array, and its task is not open: it has no place under the cap. What has another bit here that
+    # is not LIMITED or AVOIDS has this one, too, and waits for a place afterwards.
+    CAP: Final = 1
     # Its task waits for the end of a back-off or of a delay: a duration, whatever the wall clock says.
     DUE: Final = 2
     # Its demand has limits. It is claimed with the bit, while there is room under all of them; so a run that comes back

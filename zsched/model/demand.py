@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from zsched.model.names import ALL_QUEUES, DEFAULT_QUEUE
 from zsched.model.types import Worker
+
+# Features of workers that make a run neither large nor long to start.
+_LIGHT: Final = frozenset({"entry", "task"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +35,12 @@ class Demand:
     @property
     def plain(self) -> bool:
         """Whether a worker may hold such runs before it has a free slot for them."""
-        return not (self.probation or self.needs or self.once or self.limits)
+        return not (self.probation or self.once or self.limits or self.heavy)
+
+    @property
+    def heavy(self) -> bool:
+        """Whether its runs may bring more to the worker than a command and an entry."""
+        return bool(self.needs) and not _LIGHT.issuperset(self.needs)
 
     @property
     def leased(self) -> bool:

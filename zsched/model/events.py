@@ -24,6 +24,8 @@ class EventKind(StrEnum):
     # A job's starts.
     HELD = "held"
     RELEASED = "released"
+    TASKS_CANCELLED = "tasks_cancelled"
+    TASKS_RERUN = "tasks_rerun"
     FIRE_SKIPPED = "fire_skipped"
     # Queues.
     QUEUE_PAUSED = "queue_paused"

@@ -53,6 +53,7 @@ class Cause(StrEnum):
     # The scheduler decides.
     CLAIM = "claim"
     CANCEL = "cancel"
+    GIVE_UP = "give_up"
     WITHDRAW = "withdraw"
     OVERDUE = "overdue"
     EXPIRE = "expire"
@@ -81,6 +82,7 @@ CAUSES: Final[Mapping[Cause, str]] = {
     Cause.RERUN: "its ended task is run again for a caller",
     Cause.CLAIM: "it is assigned to a worker",
     Cause.CANCEL: "its job is cancelled",
+    Cause.GIVE_UP: "more tasks of its array have failed than its job allows",
     Cause.WITHDRAW: "it is cancelled, and its worker polls, so it can't be asked to end it",
     Cause.OVERDUE: "its worker polls, and its timeout is over",
     Cause.EXPIRE: "it has not started, and its deadline has come",
@@ -153,6 +155,7 @@ MOVES: Final[Mapping[State, Mapping[Cause, Move]]] = {
     State.PENDING: {
         Cause.CLAIM: Move(State.RUNNING),
         Cause.CANCEL: Move(State.CANCELLED, Reason.CANCELLED),
+        Cause.GIVE_UP: Move(State.CANCELLED, Reason.MAX_FAILS),
         Cause.EXPIRE: Move(State.FAILED, Reason.EXPIRED),
         Cause.QUARANTINE: Move(State.FAILED, Reason.QUARANTINED),
         Cause.RESTORE: Move(State.FAILED, Reason.WORKER_LOST, Cause.REQUEUE),

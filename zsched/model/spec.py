@@ -11,11 +11,14 @@ from typing import Annotated, Any, Final, Literal
 from msgspec import Meta, Struct
 
 from zsched.model import schedule
+from zsched.model.arrays import TaskArray, read_array
 from zsched.model.backoff import USUAL_BACKOFF, Backoff
+from zsched.model.entries import Entries, pack
 from zsched.model.failures import Failure, parse_failures
 from zsched.model.faults import SpecError
 from zsched.model.launch import Launch, launch_fields
 from zsched.model.limits import (
+    ARRAY_TASKS_MAX,
     BACKOFF_FACTOR_MAX,
     BACKOFF_MS_MAX,
     COMMAND_BYTES_MAX,
@@ -71,6 +74,9 @@ class JobBody(Launch, forbid_unknown_fields=True, frozen=True):
     queue: str | None = None
     limits: dict[str, Annotated[int, Meta(ge=1, le=LIMIT_RUNS_MAX)]] | None = None
     unique: str | None = None
+    array: str | None = None
+    each: list[Any] | None = None
+    max_fails: Annotated[int, Meta(ge=0, le=ARRAY_TASKS_MAX)] | None = None
     timeout: Duration | None = None
     kill_grace: Duration | None = None
     signal: str | None = None
@@ -111,6 +117,7 @@ def job_spec(body: JobBody, seal: Seal = keeps_none) -> JobSpec:
         launch["secret_env"] = {name: seal(name, value) for name, value in body.secret_env.items()}
     timing = _timing(body, recurring=cron is not None)
     policy = _policy(body)
+    array, entries = _tasks(body, recurring=cron is not None)
     return JobSpec(
         name=name,
         command=command,
@@ -123,6 +130,9 @@ def job_spec(body: JobBody, seal: Seal = keeps_none) -> JobSpec:
         queue=check_queue(body.queue),
         limits=_limits(body.limits or {}),
         unique=_unique(body.unique, recurring=cron is not None),
+        array=array,
+        each=entries,
+        max_fails=body.max_fails,
         policy=policy,
         **timing,
         **launch,
@@ -189,6 +199,37 @@ def _unique(given: str | None, *, recurring: bool) -> str | None:
     if given is not None and not KEY_NAME.fullmatch(given):
         raise SpecError("unique", f"a key: {KEY_RULE}")
     return given
+
+
+def _tasks(body: JobBody, *, recurring: bool) -> tuple[TaskArray | None, Entries | None]:
+    """The array of a job, and its entries. Raises SpecError."""
+    array = None if body.array is None else check_array(body.array)
+    if array is None and body.each is None:
+        if body.max_fails is not None:
+            raise SpecError("max_fails", "it counts failed tasks of an array: give array or each")
+        return None, None
+    if recurring:
+        field = "array" if body.array is not None else "each"
+        raise SpecError(field, "not together with schedule: submit the array by a job with a schedule")
+    if body.each is None:
+        if array is not None and not array.parts:
+            raise SpecError("array", "without each it names the tasks, such as 0-15%4")
+        return array, None
+    return each_array(array, entries := pack(body.each)), entries
+
+
+def check_array(given: str) -> TaskArray:
+    try:
+        return read_array(given)
+    except ValueError as error:
+        raise SpecError("array", str(error)) from None
+
+
+def each_array(given: TaskArray | None, entries: Entries) -> TaskArray:
+    """The array of a job with entries: one task for each. `given`: its cap, if it has one. Raises SpecError."""
+    if given is not None and given.parts:
+        raise SpecError("array", "together with each only how many tasks run at once, such as %4")
+    return TaskArray((range(entries.count),), None if given is None else given.cap)
 
 
 def check_schedule(given: str | None) -> str | None:

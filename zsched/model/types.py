@@ -15,15 +15,13 @@ from typing import Annotated, Literal, NewType
 from msgspec import Struct
 from msgspec.structs import replace
 
-from zsched.model.backoff import USUAL_BACKOFF, Backoff, backoff_text, read_backoff
+from zsched.model.arrays import ARRAY_CODEC, PROGRESS, Progress, TaskArray
 from zsched.model.blocked import Blocked
-from zsched.model.failures import FAILURES
+from zsched.model.entries import Entries
 from zsched.model.fields import (
     ARRAY,
-    DURATION,
     HIDDEN,
     LABELS,
-    LIMIT,
     NEVER,
     TEXT,
     TIME,
@@ -35,8 +33,11 @@ from zsched.model.fields import (
     about,
 )
 from zsched.model.launch import Launch
-from zsched.model.limits import CRASH_LIMIT_DEFAULT, GRACE_MS_DEFAULT, LEASE_MARGIN_MS
 from zsched.model.names import DEFAULT_QUEUE
+from zsched.model.policy import OnDisconnect as OnDisconnect
+from zsched.model.policy import OnLost as OnLost
+from zsched.model.policy import Policy as Policy
+from zsched.model.policy import lease_margin_ms as lease_margin_ms
 from zsched.model.queues import LIMITS, QUEUE, UNIQUE
 
 JobId = NewType("JobId", int)
@@ -99,65 +100,7 @@ class Reason(StrEnum):
     UNDELIVERED = "undelivered"  # surely never reached the worker: pending again
     CWD_MISSING = "cwd_missing"  # its folder is not on the worker's host, or its user may not enter it
     EXPIRED = "expired"  # it had not started at its deadline
-
-
-class OnLost(StrEnum):
-    """What happens to a task whose worker is lost: it runs again (at least once), or not (at most once)."""
-
-    REQUEUE = "requeue"
-    FAIL = "fail"
-
-
-class OnDisconnect(StrEnum):
-    """What a run does while its worker can't reach the scheduler: it continues, or ends before another run starts."""
-
-    CONTINUE = "continue"
-    STOP = "stop"
-
-
-def lease_margin_ms(lease_ms: int) -> int:
-    """How long after the end of a lease another run of its task may start: both clocks may be wrong."""
-    return max(LEASE_MARGIN_MS, lease_ms // 30)
-
-
-class Policy(Struct, frozen=True, kw_only=True):
-    """How long a job's run may take, and what happens when something goes wrong."""
-
-    timeout_ms: Annotated[
-        int | None,
-        about("A run that takes longer is stopped and fails. None: no limit.", Form(json="timeout", codec=DURATION)),
-    ] = None
-    grace_ms: Annotated[
-        int,
-        about("Time from SIGTERM to SIGKILL when a run is stopped.", Form(json="kill_grace", codec=DURATION)),
-    ] = GRACE_MS_DEFAULT
-    signal: Annotated[
-        str | None,
-        about("Signal to the main process before its timeout, such as `USR1@1m`.", Form(columns=("early_signal",))),
-    ] = None
-    retries: Annotated[Natural, about("How often a failed task is tried again.")] = 0
-    backoff: Annotated[
-        Backoff,
-        about("How long retries wait.", Form(codec=Codec(read_backoff, backoff_text, nullable=True))),
-    ] = USUAL_BACKOFF
-    retry_on: Annotated[
-        tuple[str, ...],
-        about(
-            "Which failures are tried again: exit codes, signals and reasons. None: all of them.", Form(codec=FAILURES)
-        ),
-    ] = ()
-    on_lost: Annotated[
-        OnLost,
-        about("What happens to a task whose worker is lost: `requeue` (at least once), `fail` (at most once)."),
-    ] = OnLost.REQUEUE
-    on_disconnect: Annotated[
-        OnDisconnect,
-        about("What a run does while its worker can't reach the scheduler: `continue`, or `stop`."),
-    ] = OnDisconnect.CONTINUE
-    crash_limit: Annotated[
-        int | None,
-        about("The crash with this number fails a task for good; `never`: no crash does.", Form(codec=LIMIT)),
-    ] = CRASH_LIMIT_DEFAULT
+    MAX_FAILS = "max_fails"  # more tasks of its array had failed than its job allows
 
 
 class Work(Launch, frozen=True, kw_only=True):
@@ -194,6 +137,17 @@ class JobFields(Work, frozen=True, kw_only=True):
         str | None,
         about("No other job with this key is accepted until it has ended.", Form(("unique_key",), codec=UNIQUE)),
     ] = None
+    array: Annotated[
+        TaskArray | None,
+        about(
+            "The indexes of its tasks, such as `0-15:4%4`: with `%4`, at most four of them run at once.",
+            Form(("task_array",), rank=2, codec=ARRAY_CODEC),
+        ),
+    ] = None
+    max_fails: Annotated[
+        Natural | None,
+        about("When more tasks of the array have failed for good, those that have not started are cancelled."),
+    ] = None
     policy: Annotated[Policy, about("Limits, retries and losses.", Form(rank=4, flat=True))] = Policy()
 
 
@@ -209,6 +163,12 @@ class JobSpec(JobFields, frozen=True, kw_only=True):
     delay_ms: int | None = None
     expiry_ms: int | None = None
     stdin: str | None = None
+    each: Entries | None = None
+
+    @property
+    def tasks(self) -> int:
+        """The number of its tasks."""
+        return 1 if self.array is None else len(self.array)
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -216,6 +176,8 @@ class JobSpec(JobFields, frozen=True, kw_only=True):
         features = self.features
         if self.stdin is not None:
             features.append("stdin")
+        if self.array is not None:
+            features.append("task" if self.each is None else "entry")
         if self.policy.signal is not None:
             features.append("signal")
         if self.policy.on_disconnect is OnDisconnect.STOP:
@@ -262,6 +224,13 @@ class Job(JobFields, frozen=True, kw_only=True):
         ),
     ] = ""
     stdin_bytes: Annotated[Natural | None, about("Size of its input.")] = None
+    entries: Annotated[
+        Natural | None, about("The number of entries that it was submitted with: one for each task.")
+    ] = None
+    tasks: Annotated[
+        Progress | None,
+        about("How many of the array's tasks are in each state.", Form(computed=True, rank=2, codec=PROGRESS)),
+    ] = None
     next_fire_ms: Annotated[int | None, about("When the schedule fires next.", Form(rank=3, codec=TIME))] = None
     live: Annotated[
         bool,
@@ -280,6 +249,9 @@ class Job(JobFields, frozen=True, kw_only=True):
         None
     )
     hold_reason: Annotated[str | None, about("Why it is held, as the caller said.", Form(rank=3))] = None
+    removing_ms: Annotated[
+        int | None, about("Since when its runs are being removed; then it is removed itself.", Form(rank=6, codec=TIME))
+    ] = None
     created_ms: Annotated[int, about("When it was submitted.", Form(rank=6, codec=TIME))]
     updated_ms: Annotated[int, about("When it changed last.", Form(rank=6, codec=TIME))]
 
@@ -306,7 +278,7 @@ class Run(Struct, frozen=True, kw_only=True):
 
     run_id: Annotated[RunId, about("Number of the run.")]
     job_id: Annotated[JobId, about("Number of its job.")]
-    task: Annotated[int, about("Number of the task in its job.", Form(json=HIDDEN))]
+    task: Annotated[int | None, about("Index of its task, if its job is an array.", Form(computed=True))] = None
     attempt: Annotated[Natural, about("Number of the attempt, from 1: how many runs of the task have started.")]
     worker_id: Annotated[WorkerId | None, about("The worker that has or had it.")] = None
     status: Annotated[RunStatus, about("State of the run.")]

@@ -76,7 +76,8 @@ class RunOrder(Launch, frozen=True, gc=False, omit_defaults=True):
 
     `command` is an argument of `/bin/sh -c --`. `timeout_ms` None: no limit. The values of `secret_env` are in plain
     text here, and never shown. `lease_ms`: the worker must end the run within this time after the scheduler last heard
-    from it; None: the run continues. `signal`: the main process gets this signal `signal_ms` after its start.
+    from it; None: the run continues. `signal`: the main process gets this signal `signal_ms` after its start. `entry`:
+    the job gets it as ZSCHED_ENTRY, and in its arguments in the place of `{}`.
     """
 
     run: RunNumber
@@ -92,6 +93,7 @@ class RunOrder(Launch, frozen=True, gc=False, omit_defaults=True):
     stdin: str | None = None
     signal: Annotated[int, Meta(ge=1, le=64)] | None = None
     signal_ms: Natural = 0
+    entry: str | None = None
 
 
 class Foreign(Struct, frozen=True, gc=False, omit_defaults=True):

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from zsched.model.types import JobFields, Policy
-from zsched.store import sql
+from zsched.store import array_sql, sql
 from zsched.store.mapping import stored_columns
 
 # --- which jobs a call on many of them reads ---
@@ -68,6 +68,7 @@ def edit(columns: Sequence[str]) -> str:
     return f"UPDATE jobs SET {sets} WHERE job_id = ?"
 
 
-def edit_runs(column: str) -> str:
+def edit_runs(column: str, *, of_array: bool) -> str:
     """The UPDATE of a job's pending runs that follows a change of a column of the job."""
-    return f"UPDATE runs SET {RUN_COLUMNS[column]} = ? WHERE job_id = ? AND status = 'pending'"
+    where = f"{array_sql.LIVE_ALL} AND status = 'pending'" if of_array else "job_id = ? AND status = 'pending'"
+    return f"UPDATE runs SET {RUN_COLUMNS[column]} = ? WHERE {where}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 from msgspec.structs import replace
@@ -49,6 +50,8 @@ class ClaimsWriter(OffersWriter):
             claimed, damaged = self._claimable(wanted, demand)
             for run_id, why in damaged:
                 self._quarantine(run_id, wanted.worker_id, why, now_ms)
+        if "entry" in demand.needs:
+            claimed = self._with_entries(claimed, wanted.worker_id, now_ms)
         if late := [run.run_id for run in claimed if run.expires_ms is not None and run.expires_ms <= now_ms]:
             self._expire(late, now_ms)
             claimed = [run for run in claimed if run.run_id not in late]
@@ -114,7 +117,22 @@ class ClaimsWriter(OffersWriter):
 
     def find_claimed(self, run_id: RunId) -> Claimed | None:
         stored = self._execute(sql.ORDER, (run_id,))
-        return self._with_input(_claimed(stored[0], False, None)) if stored else None
+        if not stored:
+            return None
+        claimed = self._with_input(_claimed(stored[0], False, None))
+        with suppress(ValueError):
+            return replace(claimed, entry=self._blocks.entry(claimed.job_id, claimed.task))
+        return claimed
+
+    def _with_entries(self, claimed: Sequence[Claimed], worker_id: WorkerId, now_ms: int) -> list[Claimed]:
+        """The runs with the entries of their tasks. Those whose entries are damaged fail."""
+        whole: list[Claimed] = []
+        for run in claimed:
+            try:
+                whole.append(replace(run, entry=self._blocks.entry(run.job_id, run.task)))
+            except ValueError as error:
+                self._quarantine(run.run_id, worker_id, str(error), now_ms)
+        return whole
 
     def _with_input(self, run: Claimed) -> Claimed:
         """A run with the input of its job, if it has one. It is read apart, so that other claims do not look for it."""
@@ -181,7 +199,7 @@ class ClaimsWriter(OffersWriter):
 
 def _claimed(row: Row, probation: bool, lease_ms: int | None) -> Claimed:
     """A row of sql.CLAIMABLE or sql.ORDER. Raises what a damaged row may raise."""
-    order = rows.claimed((*row, probation, lease_ms, None))
+    order = rows.claimed((*row, probation, lease_ms, None, None))
     if not order.command:
         raise ValueError("the job has no command")
     return order

@@ -13,6 +13,8 @@ from zsched.model.demand import Demand
 from zsched.model.types import DemandId, RunId
 from zsched.store import sql
 from zsched.store.ahead import Ahead
+from zsched.store.arrays import Arrays
+from zsched.store.blocks import Blocks
 from zsched.store.contract import Changes, StoreConstraint, StoreError
 from zsched.store.engine import Engine
 from zsched.store.ledger import Ledger, Mark
@@ -32,11 +34,13 @@ class Core:
         self._loads = Loads(engine)
         self._ledger = Ledger()
         self._numbers = Numbers(engine)
+        self._arrays = Arrays(engine, self._ledger)
         self._tallies = Tallies(engine, self._ledger, self._numbers.demand)
         self.queues = QueuesWriter(engine, self._ledger)
         self.reads = EngineReader(engine)
         self.job, self.run, self.worker = self.reads.job, self.reads.run, self.reads.worker
         self._ahead = Ahead()
+        self._blocks = Blocks(engine)
         self._rows_before = 0
         self._held_read = 0
         # Whether some run avoids a worker, as of the last `next_due_ms`.
@@ -60,6 +64,7 @@ class Core:
     def rollback(self) -> None:
         self._ledger.cut()
         self._forget()
+        self._arrays.clear()
         self._engine.rollback()
 
     @contextmanager
@@ -84,6 +89,7 @@ class Core:
     def _undo(self, mark: Mark) -> None:
         self._ledger.cut(mark)
         self._forget()
+        self._arrays.undo()
         self._engine.undo()
 
     def _forget(self) -> None:
@@ -93,6 +99,7 @@ class Core:
         self._tallies.clear()
         self.queues.clear()
         self._numbers.clear()
+        self._blocks.clear()
 
     def look_ahead(self, runs: Iterable[RunId]) -> None:
         if self._engine.distant:

@@ -11,17 +11,18 @@ from zsched.model.events import EventKind
 from zsched.model.lifecycle import TERMINAL, Cause
 from zsched.model.names import DEFAULT_QUEUE
 from zsched.model.types import DemandId, Job, JobId, JobSpec, OnLost, RunId, RunStatus, WorkerId
-from zsched.store import acts, rows, sql, transitions
+from zsched.store import acts, array_sql, rows, sql, transitions
 from zsched.store.contract import Cancelled, Target
 from zsched.store.engine import Row
 from zsched.store.ledger import Note
-from zsched.store.lives import PENDING, RUNNING, Change, Lives
+from zsched.store.lives import PENDING, RUNNING, Change
+from zsched.store.reruns import RerunsWriter
 
 # What a job asks for: as Demand, without its owner. A tuple, because it is made for each job, and a demand for few.
 Asked = tuple[tuple[str, ...], bool, str, tuple[tuple[str, int], ...]]
 
 
-class JobsWriter(Lives):
+class JobsWriter(RerunsWriter):
     """The role contract.Jobs."""
 
     def submit(
@@ -42,7 +43,7 @@ class JobsWriter(Lives):
             (
                 *rows.row_of_job_fields(spec), *rows.row_of_policy(spec.policy),
                 demand_id, next_fire_ms, now_ms, now_ms, owner_id, int(metered),
-                spec.stdin_bytes,
+                spec.stdin_bytes, spec.each.count if spec.each is not None else None,
             )
             for spec, demand_id, next_fire_ms in zip(specs, demands, next_fires, strict=True)
         ]  # fmt: skip
@@ -55,7 +56,9 @@ class JobsWriter(Lives):
         for job_id, spec, demand_id in zip(job_ids, specs, demands, strict=True):
             if spec.schedule is not None:
                 self._ledger.note(Note(at_ms=now_ms, actor=actor, became=EventKind.SCHEDULED, job_id=job_id))
-            if spec.schedule is None or spec.run_now:
+            if spec.array is not None:
+                self._add_tasks(job_id, spec, actor, now_ms)
+            elif spec.schedule is None or spec.run_now:
                 if spec.schedule is not None:
                     fires.append(len(at_once))
                 run: Row = (job_id, demand_id, spec.priority, now_ms)
@@ -97,8 +100,8 @@ class JobsWriter(Lives):
         stored = self._execute(sql.FIND_UNIQUE, (key,))
         if not stored:
             return None
-        last = self._execute(sql.LAST_FIRE_LIVES, stored[0])
-        return JobId(stored[0][0]) if last and last[0][0] else None
+        holder = JobId(stored[0][0])
+        return holder if self.last_fire_lives(holder) else None
 
     def pending_tasks(self) -> int:
         if self._ahead.pending is None:
@@ -106,6 +109,8 @@ class JobsWriter(Lives):
         return self._ahead.pending + self._ledger.pending
 
     def cancel(self, job_id: JobId, actor: str, now_ms: int, reason: str = "") -> Cancelled:
+        if job_id in self._arrays:
+            return self.cancel_tasks(job_id, actor, now_ms, reason)
         change = Change(at_ms=now_ms, actor=actor, detail=reason)
         values = (actor, now_ms, now_ms, job_id)
         pending = self._move((PENDING, Cause.CANCEL), transitions.CANCEL_PENDING, values, change)
@@ -129,20 +134,27 @@ class JobsWriter(Lives):
         self._ahead.waiting = None
         values = [(now_ms, reason or None, now_ms, job_id) for job_id in job_ids]
         held = [JobId(job_id) for (job_id,) in self._engine.executemany(acts.HOLD_JOB, values)]
-        self._engine.executemany(acts.HOLD_RUNS, [(job_id,) for job_id in held])
+        self._engine.executemany(acts.HOLD_RUNS, [(job_id,) for job_id in held if job_id not in self._arrays])
+        for job_id in held:
+            if job_id in self._arrays:
+                self._close_tasks(job_id)
         for job_id in sorted(held):
             note = Note(at_ms=now_ms, actor=actor, job_id=job_id, became=EventKind.HELD, detail=reason)
             self._ledger.note(note)
         return bool(held)
 
     def release(self, job_id: JobId, actor: str, reason: str, now_ms: int) -> bool:
-        released = self._execute(acts.RELEASE_JOB, (now_ms, job_id))
-        if released:
+        released = bool(self._execute(acts.RELEASE_JOB, (now_ms, job_id)))
+        if job_id in self._arrays:
+            # Also tasks that were held by their indexes.
+            released |= self._open_tasks(job_id) > 0
+        elif released:
             self._ahead.waiting = None
             self._execute(acts.RELEASE_RUNS, (job_id,))
+        if released:
             note = Note(at_ms=now_ms, actor=actor, job_id=job_id, became=EventKind.RELEASED, detail=reason)
             self._ledger.note(note)
-        return bool(released)
+        return released
 
     def rerun(self, job_id: JobId, actor: str, reason: str, now_ms: int) -> RunId | None:
         last = self._execute(acts.LAST_RUN, (job_id,))
@@ -170,7 +182,7 @@ class JobsWriter(Lives):
         values = (*changed.values(), job.next_fire_ms, now_ms, job.job_id)
         self._execute(acts.edit(tuple(changed)), values)
         for column in changed.keys() & acts.RUN_COLUMNS.keys():
-            self._execute(acts.edit_runs(column), (changed[column], job.job_id))
+            self._execute(acts.edit_runs(column, of_array=job.array is not None), (changed[column], job.job_id))
         if "tags" in changed:
             for tag in before.tags:
                 self._engine.send(sql.DELETE_TAG, (tag, job.job_id), rows=1)
@@ -186,12 +198,23 @@ class JobsWriter(Lives):
         ((demand_id,),) = self._execute(acts.DEMAND_OF_JOB, (job.job_id,))
         demand = replace(self._demand(DemandId(demand_id)), queue=job.queue, owner=owner)
         self._engine.send(acts.SET_DEMAND, (self._demand_id(demand), job.job_id), rows=1)
+        if job.array is not None:
+            self._change_queue_of_tasks(job, owner)
+            return
         for run_id, before in self._execute(acts.PENDING_RUNS, (job.job_id,)):
             # That of a suspect is on probation.
             after = self._demand_id(replace(self._demand(DemandId(before)), queue=job.queue, owner=owner))
             self._engine.send(acts.SET_DEMAND_OF_RUN, (after, run_id), rows=1)
             self._tally([before], PENDING, RunStatus.CANCELLED)
             self._tally([after], None, PENDING)
+
+    def _change_queue_of_tasks(self, job: Job, owner: str) -> None:
+        """The same for the runs of an array: all of a demand at once."""
+        for before, runs in self._execute(array_sql.PENDING_DEMANDS, (job.job_id,)):
+            after = self._demand_id(replace(self._demand(DemandId(before)), queue=job.queue, owner=owner))
+            self._execute(array_sql.SET_DEMAND, (after, job.job_id, before))
+            self._tally([before] * runs, PENDING, RunStatus.CANCELLED)
+            self._tally([after] * runs, None, PENDING)
 
     # --- jobs of an owner ---
 

@@ -5,16 +5,17 @@ A job's row is written once per turn, however many of its runs changed, and an e
 
 from __future__ import annotations
 
+import operator
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from typing import Final
+from collections.abc import Iterable, Sequence, Set
+from typing import Final, NamedTuple
 
 from msgspec import Struct
 
 from zsched.model.events import Became
 from zsched.model.lifecycle import TERMINAL
 from zsched.model.types import DemandId, JobId, RunId, RunStatus
-from zsched.store import sql
+from zsched.store import array_sql, sql
 from zsched.store.contract import Changes
 from zsched.store.engine import Engine, Row
 from zsched.store.usage import Usage
@@ -24,7 +25,24 @@ _PLACE: Final = {status: place for place, status in enumerate(_COUNTED)}
 
 
 # The lengths of a ledger's lists, and its number of pending tasks.
-Mark = tuple[int, int, int, int, int, int]
+Mark = tuple[int, int, int, int, int, int, int]
+
+
+class Shift(NamedTuple):
+    """Changes of the counters of an array, in tasks. `unmade`: tasks without a run, which count as pending in the
+    totals. `waiting`: pending runs without a place.
+    """
+
+    pending: int = 0
+    running: int = 0
+    success: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    unmade: int = 0
+    waiting: int = 0
+
+    def __add__(self, other: tuple[int, ...]) -> Shift:  # type: ignore[override]
+        return Shift(*map(operator.add, self, other))
 
 
 class Note(Struct, frozen=True, kw_only=True):
@@ -48,6 +66,7 @@ class Ledger:
         self._events: list[Row] = []
         self._moves: list[tuple[JobId, RunStatus | None, RunStatus]] = []
         self._ends: list[JobId] = []
+        self._shifts: list[tuple[JobId, Shift]] = []
         # Changes of the numbers of pending and running runs of demands.
         self.tallied: list[tuple[DemandId, int, int]] = []
         self.usage = Usage()
@@ -83,14 +102,43 @@ class Ledger:
         self._moves += [(job_id, was, became) for job_id in job_ids]
         self.pending += len(job_ids) * ((became is RunStatus.PENDING) - (was is RunStatus.PENDING))
 
+    def shift(self, job_id: JobId, shift: Shift) -> None:
+        """Count many tasks of an array at once."""
+        self._shifts.append((job_id, shift))
+        self.pending += shift.pending + shift.unmade
+
     @property
     def counting(self) -> set[JobId]:
         """The jobs whose stored counters, and so their status, are not current."""
-        return {job_id for job_id, *_ in self._moves}
+        return {job_id for job_id, *_ in self._moves} | {job_id for job_id, _ in self._shifts}
+
+    def touched(self, jobs: set[JobId]) -> set[JobId]:
+        """Those of the jobs whose counters this turn has changed."""
+        return jobs & (self._counted | self.counting) if jobs else set()
+
+    def unwritten(self, jobs: Set[JobId]) -> defaultdict[JobId, Shift]:
+        """What is not written yet of the changes of these jobs' counters."""
+        sums: defaultdict[JobId, Shift] = defaultdict(Shift)
+        for job_id, shift in self._shifts:
+            if job_id in jobs:
+                sums[job_id] += shift
+        for job_id, was, became in self._moves:
+            if job_id in jobs:
+                counts = [0] * len(_COUNTED)
+                counts[_PLACE[became]] += 1
+                if was is not None:
+                    counts[_PLACE[was]] -= 1
+                sums[job_id] += (*counts, 0, 0)
+        return sums
+
+    def filled(self) -> set[JobId]:
+        """Arrays that have got unmade tasks, which their counters do not show yet."""
+        return {job_id for job_id, shift in self._shifts if shift.unmade > 0}
 
     def revived(self) -> set[JobId]:
         """Jobs with an ended task that is pending again, whose counters do not show that yet."""
-        return {job_id for job_id, was, became in self._moves if was in TERMINAL and became is RunStatus.PENDING}
+        again = {job_id for job_id, was, became in self._moves if was in TERMINAL and became is RunStatus.PENDING}
+        return again | self.filled()
 
     def note_ends(self, job_ids: Iterable[JobId]) -> None:
         """A task of each of these jobs has ended, or its schedule: the job may have ended."""
@@ -107,9 +155,10 @@ class Ledger:
 
     def mark(self) -> Mark:
         """The present state of the lists, for `cut`."""
-        return len(self._events), len(self._moves), len(self._ends), len(self.tallied), self.pending, len(self.usage)
+        lists = len(self._events), len(self._moves), len(self._ends), len(self.tallied)
+        return (*lists, self.pending, len(self.usage), len(self._shifts))
 
-    def cut(self, mark: Mark = (0, 0, 0, 0, 0, 0)) -> None:
+    def cut(self, mark: Mark = (0, 0, 0, 0, 0, 0, 0)) -> None:
         """Forget what was gathered since the mark."""
         del self._events[mark[0] :]
         del self._moves[mark[1] :]
@@ -117,10 +166,12 @@ class Ledger:
         del self.tallied[mark[3] :]
         self.pending = mark[4]
         self.usage.cut(mark[5])
+        del self._shifts[mark[6] :]
 
     def write(self, engine: Engine, now_ms: int) -> None:
         """Write everything gathered, and start with empty lists."""
         self.end_jobs(engine, now_ms)
+        self._write_shifts(engine, now_ms)
         changed = self._sum(self._moves)
         engine.sendmany(sql.COUNT_TASKS, [(*counts, now_ms, job_id) for job_id, counts in changed.items()])
         engine.sendmany(
@@ -142,6 +193,7 @@ class Ledger:
         """
         if not self._ends:
             return
+        self._write_shifts(engine, now_ms)
         ends = dict.fromkeys(self._ends)
         changed = self._sum([move for move in self._moves if move[0] in ends])
         self._moves = [move for move in self._moves if move[0] not in ends]
@@ -152,6 +204,20 @@ class Ledger:
             if not live:
                 self._ended.add(job_id)
         self._ends.clear()
+
+    def _write_shifts(self, engine: Engine, now_ms: int) -> None:
+        """Write what was counted of arrays by numbers. From now on it counts for the totals."""
+        if not self._shifts:
+            return
+        sums: defaultdict[JobId, Shift] = defaultdict(Shift)
+        for job_id, shift in self._shifts:
+            sums[job_id] += shift
+        engine.sendmany(array_sql.SHIFT_TASKS, [(*shift, now_ms, job_id) for job_id, shift in sums.items()])
+        for shift in sums.values():
+            for place, more in enumerate((shift.pending + shift.unmade, *shift[1 : len(_COUNTED)])):
+                self._grown[place] += more
+        self._counted.update(sums)
+        self._shifts.clear()
 
     def _summed_tallies(self) -> list[Row]:
         sums: defaultdict[DemandId, list[int]] = defaultdict(lambda: [0, 0])

@@ -10,7 +10,7 @@ import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from msgspec import Struct
 
@@ -24,11 +24,16 @@ from zsched.model.types import DemandId, JobId, RunId, RunStatus, WorkerId
 from zsched.store import moves, rows, sql, transitions, usage
 from zsched.store.core import Core
 from zsched.store.engine import Row
+from zsched.store.ledger import Shift
 from zsched.store.mapping import DAMAGED
 
 log = logging.getLogger(__name__)
 
 PENDING, RUNNING = RunStatus.PENDING, RunStatus.RUNNING
+# The column of moves.RETURNING_PLACE after those of moves.MOVED.
+_PLACE: Final = 6
+# Bits with which a task of an array is open.
+_OPEN: Final = Blocked.LIMITED | Blocked.AVOIDS
 
 
 # A Struct: a turn makes some for each frame, and a frozen dataclass takes 0.8 us to make instead of 0.1 us.
@@ -137,6 +142,8 @@ class Lives(Core):
                     for run, job, worker, *_ in moved
                 ]
             )  # fmt: skip
+        if len(moved[0]) > _PLACE:
+            self._note_places(status, became, moved)
         if became is not status:
             self._ledger.count([row[1] for row in moved], status, became)
             self._tally([row[5] for row in moved], status, became)
@@ -152,6 +159,12 @@ class Lives(Core):
             elif move.started:
                 # It is on probation no more, and the bounds of the other runs are unknown.
                 self._loads.drop(worker_id)
+
+    def _note_places(self, status: RunStatus, became: RunStatus, moved: Sequence[Row]) -> None:
+        """Count the runs of arrays that became pending without a place, or were. `moved`: with their places."""
+        waiting = (became is PENDING) - (status is PENDING)
+        for job_id, runs in Counter(row[1] for row in moved if row[_PLACE]).items():
+            self._ledger.shift(job_id, Shift(waiting=waiting * runs))
 
     def _tally(self, demands: Sequence[int], was: RunStatus | None, became: RunStatus) -> None:
         """Count moved runs for their demands. Demands of plain jobs are not counted."""
@@ -175,6 +188,12 @@ class Lives(Core):
 
     # --- the end of a task ---
 
+    def last_fire_lives(self, job_id: JobId) -> bool:
+        if job_id in self._arrays:
+            return any(state.live for state in self._arrays.states([job_id]))
+        stored = self._execute(sql.LAST_FIRE_LIVES, (job_id,))
+        return bool(stored and stored[0][0])
+
     def _end_tasks(self, moved: list[Moved], change: Change) -> list[Moved]:
         """Each of these runs that has ended gets a successor, or its task has ended: no other place decides that.
         Returns them with their successors.
@@ -196,7 +215,8 @@ class Lives(Core):
 
     def _follow(self, move: Move, row: Row, change: Change) -> RunId | None:
         """Make the next run of a task whose run has ended, if it may have one. `row`: of sql.ENDED_RUNS."""
-        run_id, job_id, task, failures, demand_id, owner_id, queue, retries, backoff, retry_on, worker_id, *end = row
+        run_id, job_id, task, failures, demand_id, owner_id, queue, retries, backoff, retry_on, *rest = row
+        before, of_array, worker_id, *end = rest
         self._ledger.usage.know(job_id, owner_id, queue)
         due_ms, avoids, demand = change.due_ms, None, self._demand(demand_id)
         if move.successor is Cause.RETRY:
@@ -223,6 +243,11 @@ class Lives(Core):
         if avoids is not None:
             blocked |= Blocked.AVOIDS
             due_ms = change.at_ms + AVOID_MS if due_ms is None else due_ms
+        # What held its predecessor back holds it back, too.
+        blocked |= before & (Blocked.HELD | Blocked.CAP)
+        if of_array and blocked & ~_OPEN:
+            blocked |= Blocked.CAP
+            self._ledger.shift(job_id, Shift(waiting=1))
         values = (move.attempt, demand_id, blocked, due_ms, move.failure, change.at_ms, avoids, run_id)
         statement = transitions.RETRY if move.successor is Cause.RETRY else transitions.REQUEUE
         assert move.successor is not None
@@ -263,7 +288,8 @@ class Lives(Core):
         self._ledger.count([job_id for job_id, *_ in new], replaced, became)
         self._tally([demand_id for _, demand_id, _ in new], None, became)
         if not move.silent:
-            job = new[0][0] if len(new) == 1 else None
+            # Of one job, or of as many as there are runs.
+            job = new[0][0] if new[0][0] == new[-1][0] else None
             moved = (made[0], made[-1], None, None, became, move.reason, change.detail or None)
             self._ledger.add([(change.at_ms, change.actor, job, *moved)])
         return made

@@ -25,6 +25,9 @@ _STATES: Final[Mapping[RunStatus, tuple[tuple[State, str], ...]]] = {
 # What the store has to know of a run that a statement moves.
 MOVED: Final = "run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id"
 RETURNING: Final = f"\n    RETURNING {MOVED}"
+# The same, and whether it is a run of an array without a place (1 is Blocked.CAP): of moves from or to pending, but a
+# claim.
+RETURNING_PLACE: Final = f"{RETURNING}, blocked & of_array"
 
 
 def guard(status: RunStatus, cause: Cause, alias: str = "") -> str:
@@ -58,7 +61,8 @@ def fences(status: RunStatus, cause: Cause) -> int:
 
 def update(status: RunStatus, cause: Cause, sets: str, where: str, *, given: str = "?", source: str = "") -> str:
     """An UPDATE that moves runs of a status. `sets`: further assignments. `where`: which runs. `given`: the expression
-    of a reason that comes with the cause. `source`: a FROM clause. Returns the columns MOVED.
+    of a reason that comes with the cause. `source`: a FROM clause. Returns the columns MOVED, and the place of runs
+    that are or were pending. A claim returns nothing: the store has read its runs before.
     """
     new = _choose(status, cause, lambda move: f"'{move.became.status}'")
     assignments = []
@@ -72,9 +76,11 @@ def update(status: RunStatus, cause: Cause, sets: str, where: str, *, given: str
         assignments.append(f"returns = returns + {back}")
     assignments.append(sets)
     joined = ",\n        ".join(assignments)
+    placed = status is RunStatus.PENDING or "'pending'" in new
+    returning = "" if cause is Cause.CLAIM else RETURNING_PLACE if placed else RETURNING
     return f"""
     UPDATE runs SET {joined}{source}
-    WHERE {where} AND {guard(status, cause)}{RETURNING}"""
+    WHERE {where} AND {guard(status, cause)}{returning}"""
 
 
 def choose(status: RunStatus, cause: Cause, *, final: str, live: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from typing import Final, TypeVar
 
 from zsched.model.access import Token, WorkerKey
@@ -13,11 +14,15 @@ from zsched.model.names import DEFAULT_QUEUE
 from zsched.model.queues import Queue
 from zsched.model.records import Event, ForeignRuns, Instance, Usage, UsageBy
 from zsched.model.types import Job, JobId, Run, RunId, RunStatus, Stream, Worker, WorkerId, WorkerStatus
-from zsched.store import filters, queues, removal, rows, sql, usage
-from zsched.store.contract import EventFilter, JobFilter, Old, QueueState, RunOutput, Submitted
+from zsched.store import array_sql, filters, queues, ranges, removal, rows, sql, usage
+from zsched.store.blocks import Blocks
+from zsched.store.contract import EventFilter, JobFilter, Old, QueueState, RunOutput, Submitted, Task
 from zsched.store.engine import ReadEngine, Row
 
 T = TypeVar("T")
+
+# Tasks of an array that a list reads at once.
+_TASKS_AT_ONCE: Final = 1_000
 
 # Above every id.
 _ENDLESS: Final = 2**63 - 1
@@ -29,6 +34,7 @@ class EngineReader:
     def __init__(self, engine: ReadEngine) -> None:
         self._execute = engine.execute
         self._iterate = engine.iterate
+        self._engine = engine
         self.close = engine.close
 
     def _each(self, read: Callable[[Row], T], statement: str, parameters: Sequence[object]) -> Generator[T]:
@@ -108,6 +114,39 @@ class EngineReader:
 
     def runs(self, job_id: JobId, limit: int, before: RunId | None = None) -> Generator[Run]:
         return self._each(rows.run, sql.RUNS_OF_JOB, (job_id, _ENDLESS if before is None else before, limit))
+
+    def task_runs(
+        self, job_id: JobId, part: tuple[int, int], limit: int, before: RunId | None = None
+    ) -> Generator[Run]:
+        return self._each(
+            rows.run, array_sql.RUNS_OF_TASKS, (job_id, *part, _ENDLESS if before is None else before, limit)
+        )
+
+    def tasks(self, job: Job, first: int, last: int, status: RunStatus | None = None) -> Generator[Task]:
+        blocks = None if job.entries is None else Blocks(self._engine)
+        assert job.array is not None
+        array = job.array
+        last = min(last, len(array) - 1)
+        for begin in range(first, last + 1, _TASKS_AT_ONCE):
+            low, high = array.at(begin), array.at(min(begin + _TASKS_AT_ONCE - 1, last))
+            assert low is not None
+            assert high is not None
+            # First, so that a task without a run has a range: it may be made meanwhile.
+            spans = ranges.overlapping(self._engine, job.job_id, low, high)
+            last_runs = map(rows.run, self._execute(array_sql.LAST_RUNS, (job.job_id, low, high)))
+            runs = {run.task: run for run in last_runs}
+            without: dict[int, ranges.Range] = {}
+            for span in spans:
+                part = max(low, span.first), min(high, span.last)
+                without |= dict.fromkeys(array.take(*part, _TASKS_AT_ONCE), span)
+            for index in array.take(low, high, _TASKS_AT_ONCE):
+                task = _task(index, without.get(index), runs.get(index))
+                if status in (None, task.status):
+                    yield task if blocks is None else replace(task, entry=blocks.entry(job.job_id, index))
+
+    def live_run(self, job_id: JobId) -> Run | None:
+        stored = self._execute(array_sql.LIVE_RUN, (job_id,))
+        return rows.run(stored[0]) if stored else None
 
     def run(self, run_id: RunId) -> Run | None:
         stored = self._execute(sql.RUN, (run_id,))
@@ -242,6 +281,15 @@ class EngineReader:
             (event_id, None if job_id is None else JobId(job_id))
             for event_id, job_id in self._execute(sql.JOBS_OF_EVENTS, (after, limit))
         ]
+
+
+def _task(index: int, span: ranges.Range | None, last: Run | None) -> Task:
+    """A task by its range, or else by its last run."""
+    if span is not None:
+        status = RunStatus.CANCELLED if span.state == ranges.CANCELLED else RunStatus.PENDING
+        return Task(index=index, status=status, held=span.state == ranges.HELD, reason=span.reason, last=last)
+    assert last is not None, "a task without a range has a run"
+    return Task(index=index, status=last.status, held=bool(last.blocked & 8), reason=last.reason, last=last)
 
 
 def _job_id(row: Row) -> JobId:

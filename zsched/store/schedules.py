@@ -40,10 +40,6 @@ class SchedulesWriter(Lives):
             self._ledger.note(note)
         return changed
 
-    def last_fire_lives(self, job_id: JobId) -> bool:
-        rows = self._execute(sql.LAST_FIRE_LIVES, (job_id,))
-        return bool(rows and rows[0][0])
-
     # --- fires ---
 
     def due(self, now_ms: int, count: int) -> list[Due]:
@@ -68,7 +64,9 @@ class SchedulesWriter(Lives):
 
     def release_due(self, now_ms: int, count: int) -> int:
         self._ahead.waiting = None
-        return len(self._execute(sql.RELEASE_DUE, (now_ms + AVOID_MS, now_ms, count)))
+        released = self._execute(sql.RELEASE_DUE, (now_ms + AVOID_MS, now_ms, count))
+        self._arrays.stir(JobId(job_id) for job_id, placeless in released if placeless)
+        return len(released)
 
     def next_due_ms(self) -> int | None:
         due_ms, self._avoiding = self._execute(sql.NEXT_DUE)[0]

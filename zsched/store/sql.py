@@ -66,8 +66,11 @@ ADD_OWNER: Final = "INSERT INTO owners (owner_id, owner) VALUES (?, ?)"
 # --- jobs ---
 
 LIVE_TASKS: Final = "pending + running + unmade > 0"
+# The counters of an array, as arrays.read_progress reads them; NULL for other jobs.
+_PROGRESS: Final = """CASE WHEN task_array IS NOT NULL THEN unmade || ' ' || pending || ' ' || running || ' ' || success
+        || ' ' || failed || ' ' || cancelled END"""
 _OWNER: Final = "(SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id)"
-JOB_COLUMNS: Final = columns(Job, owner=_OWNER, live=LIVE_TASKS)
+JOB_COLUMNS: Final = columns(Job, owner=_OWNER, live=LIVE_TASKS, tasks=_PROGRESS)
 JOB: Final = f"SELECT {JOB_COLUMNS} FROM jobs WHERE job_id = ?"
 JOBS: Final = f"SELECT {JOB_COLUMNS} FROM jobs WHERE job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?"
 JOBS_BETWEEN: Final = f"SELECT {JOB_COLUMNS} FROM jobs WHERE job_id BETWEEN ? AND ? ORDER BY job_id LIMIT ?"
@@ -114,6 +117,7 @@ ADD_JOB: Final = insert(
     (
         *("job_id", *stored_columns(JobFields), *stored_columns(Policy)),
         *("demand_id", "next_fire_ms", "created_ms", "updated_ms", "owner_id", "metered", "stdin_bytes"),
+        "entries",
     ),
 )
 ADD_INPUT: Final = "INSERT INTO inputs (job_id, content) VALUES (?, ?)"
@@ -158,7 +162,7 @@ RESUME_SCHEDULE: Final = """
 END_SCHEDULE: Final = """
     UPDATE jobs SET ended_ms = ?, paused_ms = NULL, next_fire_ms = NULL, updated_ms = ?
     WHERE job_id = ? AND schedule IS NOT NULL AND ended_ms IS NULL RETURNING job_id"""
-# Only the newest run of a job can be live: a fire comes after the end of the last fire.
+# Only the newest run of a job without an array can be live: a fire comes after the end of the last fire.
 LAST_FIRE_LIVES: Final = """
     SELECT status IN ('pending', 'running') FROM runs WHERE job_id = ? ORDER BY run_id DESC LIMIT 1"""
 LATEST: Final = "SELECT at_ms FROM events ORDER BY event_id DESC LIMIT 1"
@@ -176,7 +180,9 @@ NEXT_DUE: Final = """
 
 # --- runs ---
 
-_RUN: Final = columns(Run)
+# The index of a task, for a run of an array.
+TASK: Final = "CASE WHEN of_array = 1 THEN task END"
+_RUN: Final = columns(Run, task=TASK)
 RUN: Final = f"SELECT {_RUN} FROM runs WHERE run_id = ?"
 RUNS_OF_JOB: Final = f"SELECT {_RUN} FROM runs WHERE job_id = ? AND run_id < ? ORDER BY run_id DESC LIMIT ?"
 FIRST_RUN: Final = "SELECT run_id FROM runs WHERE job_id = ? ORDER BY run_id LIMIT 1"
@@ -268,16 +274,17 @@ CRASHES: Final = """
 # Ended runs, and what their jobs say of successors.
 ENDED_RUNS: Final = """
     SELECT r.run_id, r.job_id, r.task, r.failures, r.demand_id, j.owner_id, j.queue, j.retries, j.backoff, j.retry_on,
-        r.worker_id, r.reason, r.exit_code, r.signal
+        r.blocked, r.of_array, r.worker_id, r.reason, r.exit_code, r.signal
     FROM runs r JOIN jobs j ON j.job_id = r.job_id WHERE r.run_id IN (VALUES (?)) ORDER BY r.run_id"""
 # 66 is Blocked.DUE and Blocked.DATE. A run that then avoids a worker (16 is Blocked.AVOIDS) does so until another time.
+# Also returns whether a run of an array now waits for a place.
 RELEASE_DUE: Final = """
     UPDATE runs SET blocked = CASE WHEN blocked & 66 <> 0 THEN blocked & ~66 ELSE blocked & ~16 END,
         due_ms = CASE WHEN blocked & 66 <> 0 AND blocked & 16 <> 0 THEN CAST(? AS BIGINT) END
     WHERE run_id IN (
         SELECT r.run_id FROM runs r WHERE r.status = 'pending' AND r.due_ms <= ? AND r.blocked & 82 <> 0
         ORDER BY r.due_ms LIMIT ?)
-    RETURNING run_id"""
+    RETURNING job_id, blocked & of_array"""
 AVOIDING: Final = """
     SELECT run_id, demand_id, priority, avoids FROM runs WHERE status = 'pending' AND blocked = 16
     ORDER BY run_id LIMIT ?"""

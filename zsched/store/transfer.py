@@ -43,6 +43,8 @@ TABLES: Final = (
     Table("owners", ("owner_id",)),
     Table("jobs", ("job_id",), ("status",), paged=True),
     Table("inputs", ("job_id",), paged=True),
+    Table("entries", ("job_id", "first_entry")),
+    Table("task_ranges", ("job_id", "first_task")),
     Table("job_tags", ("tag", "tagged_id")),
     Table("unique_jobs", ("unique_key",)),
     Table("queues", ("queue",)),

@@ -10,7 +10,7 @@ from typing import Final
 
 from zsched.model.lifecycle import Cause
 from zsched.model.types import RunStatus
-from zsched.store import moves, sql
+from zsched.store import array_sql, moves, sql
 from zsched.store.moves import choose, guard, made, update
 
 _PENDING: Final = RunStatus.PENDING
@@ -28,14 +28,17 @@ ADD_HELD_RUN: Final = f"""
 ADD_FIRE: Final = f"""
     INSERT INTO runs (run_id, job_id, attempt, demand_id, priority, status, created_ms, blocked)
     VALUES (?, ?, 1, ?, ?, {made(Cause.FIRE)}, ?, ?)"""
-# The next run of a task. The second parameter: whether its predecessor counts as an attempt if it has started. It is
-# held if that is (8 is Blocked.HELD).
+# A run of a task of an array.
+ADD_TASK: Final = f"""
+    INSERT INTO runs (run_id, job_id, task, attempt, demand_id, priority, status, created_ms, blocked, due_ms,
+        expires_ms, of_array)
+    VALUES (?, ?, ?, ?, ?, ?, {made(Cause.SUBMIT)}, ?, ?, ?, ?, 1)"""
+# The next run of a task. The second parameter: whether its predecessor counts as an attempt if it has started.
 _ADD_SUCCESSOR: Final = """
     INSERT INTO runs (run_id, job_id, task, attempt, demand_id, priority, status, blocked, due_ms, crashes, failures,
-        returns, created_ms, expires_ms, avoids)
-    SELECT ?, job_id, task, attempt + CASE WHEN ? AND started_ms IS NOT NULL THEN 1 ELSE 0 END, ?, priority, {},
-        ? | (blocked & 8), ?,
-        crashes, failures + ?, returns, ?, expires_ms, ?
+        returns, created_ms, expires_ms, avoids, of_array)
+    SELECT ?, job_id, task, attempt + CASE WHEN ? AND started_ms IS NOT NULL THEN 1 ELSE 0 END, ?, priority, {}, ?, ?,
+        crashes, failures + ?, returns, ?, expires_ms, ?, of_array
     FROM runs WHERE run_id = ?"""
 REQUEUE: Final = _ADD_SUCCESSOR.format(made(Cause.REQUEUE))
 RETRY: Final = _ADD_SUCCESSOR.format(made(Cause.RETRY))
@@ -49,22 +52,26 @@ RERUN: Final = f"""
 
 # --- pending runs ---
 
-# Without RETURNING, which would cost more than the claim: the store has read the runs before.
 _HANDED: Final = """worker_id = ?, handed_n = ?, claimed_ms = ?, lease_ms = ?, probation = ?,
         ends_ms = CASE WHEN ? THEN (SELECT ? + timeout_ms + grace_ms FROM jobs WHERE jobs.job_id = runs.job_id) END,
         detail = NULL, due_ms = NULL"""
-CLAIM: Final = update(_PENDING, Cause.CLAIM, _HANDED, sql.CLAIMED).removesuffix(moves.RETURNING)
-CLAIM_LISTED: Final = update(_PENDING, Cause.CLAIM, _HANDED, "run_id IN (VALUES (?))").removesuffix(moves.RETURNING)
+CLAIM: Final = update(_PENDING, Cause.CLAIM, _HANDED, sql.CLAIMED)
+CLAIM_LISTED: Final = update(_PENDING, Cause.CLAIM, _HANDED, "run_id IN (VALUES (?))")
 # A run that avoids a worker, for another one.
 CLAIM_AVOIDING: Final = update(
     *(_PENDING, Cause.CLAIM), f"{_HANDED}, blocked = 0", "run_id IN (VALUES (?)) AND blocked = 16"
-).removesuffix(moves.RETURNING)
+)
 _QUARANTINED: Final = "worker_id = ?, detail = ?, finished_ms = ?, due_ms = NULL"
 QUARANTINE_PENDING: Final = update(_PENDING, Cause.QUARANTINE, _QUARANTINED, "run_id = ?")
 QUARANTINE_DEMAND: Final = update(_PENDING, Cause.QUARANTINE, _QUARANTINED, sql.CLAIMED)
 CANCEL_PENDING: Final = update(
     *(_PENDING, Cause.CANCEL), "cancel_by = ?, cancel_ms = ?, finished_ms = ?, due_ms = NULL", "job_id = ?"
 )
+# The same for some tasks of an array.
+CANCEL_TASKS: Final = update(
+    *(_PENDING, Cause.CANCEL), "cancel_by = ?, cancel_ms = ?, finished_ms = ?, due_ms = NULL", array_sql.LIVE
+)
+GIVE_UP_TASKS: Final = update(*(_PENDING, Cause.GIVE_UP), "detail = ?, finished_ms = ?, due_ms = NULL", array_sql.LIVE)
 # Pending runs whose deadline has come, the most overdue first.
 EXPIRED: Final = f"""
     SELECT run_id FROM runs WHERE {guard(_PENDING, Cause.EXPIRE)} AND expires_ms <= ? ORDER BY expires_ms LIMIT ?"""
@@ -90,6 +97,11 @@ RUNNING_OF_JOB: Final = f"""
     SELECT {moves.MOVED} FROM runs WHERE job_id = ? AND {guard(_RUNNING, Cause.CANCEL)} ORDER BY run_id"""
 MARK_CANCELLED: Final = update(
     *(_RUNNING, Cause.CANCEL), "cancel_by = coalesce(cancel_by, ?), cancel_ms = coalesce(cancel_ms, ?)", "job_id = ?"
+)
+RUNNING_TASKS: Final = f"""
+    SELECT {moves.MOVED} FROM runs WHERE {array_sql.LIVE} AND {guard(_RUNNING, Cause.CANCEL)} ORDER BY run_id"""
+MARK_TASKS_CANCELLED: Final = update(
+    *(_RUNNING, Cause.CANCEL), "cancel_by = coalesce(cancel_by, ?), cancel_ms = coalesce(cancel_ms, ?)", array_sql.LIVE
 )
 # What a worker reports: the reason, five facts, and the run. For one run each is a parameter; for several, a column of
 # a VALUES list.
@@ -122,7 +134,9 @@ def _back(cause: Cause) -> str:
     """A run leaves its worker. One that ends keeps the worker's name, and gets the time of its end."""
     final = choose(_RUNNING, cause, final="0", live="NULL")
     worker = choose(_RUNNING, cause, final="worker_id", live="NULL")
-    rest = "handed_n = NULL, claimed_ms = NULL, lease_ms = NULL, ends_ms = NULL"
+    # One that is held frees the place of its task: 1 is Blocked.CAP, 8 is Blocked.HELD.
+    place = "blocked = CASE WHEN blocked & 8 <> 0 AND of_array = 1 THEN blocked | 1 ELSE blocked END"
+    rest = f"handed_n = NULL, claimed_ms = NULL, lease_ms = NULL, ends_ms = NULL,\n        {place}"
     return update(
         _RUNNING, cause, f"finished_ms = CAST(? AS BIGINT) + {final}, worker_id = {worker}, {rest}", "run_id = ?"
     )

@@ -91,6 +91,34 @@ OUTPUT_BYTES_MAX = 256 * KIB
 # of a lost run is never refused.
 PENDING_RUNS_MAX = 2_000_000
 
+# --- Arrays -----------------------------------------------------------------------------------------------------------
+
+# Tasks of one array, and the highest index of one. More is 400.
+ARRAY_TASKS_MAX = 1_000_000
+TASK_INDEX_MAX = 2**31 - 1
+
+# An array as text, in characters. More is 400.
+ARRAY_CHARS_MAX = 4_096
+
+# An entry of `each`, in UTF-8. More is 400. As many runs as one claim takes fit one frame with such entries.
+ENTRY_BYTES_MAX = 16 * KIB
+
+# A block of entries is closed at this number of lines or bytes. One is unpacked to hand out one of its tasks.
+ENTRY_BLOCK_LINES = 1_000
+ENTRY_BLOCK_BYTES = 1024 * KIB
+
+# Unpacked blocks that the scheduler keeps.
+ENTRY_BLOCKS_KEPT = 32
+
+# Ready runs of one array, from which on no more of its tasks are made.
+TASKS_AHEAD_MAX = 2_000
+
+# Pending runs of one array, held ones and those in a back-off included, from which on no more are made. A cancel or an
+# edit of a job changes as many rows in one turn.
+TASKS_PENDING_MAX = 10_000
+
+# --- Submits ----------------------------------------------------------------------------------------------------------
+
 # How long a submit with an Idempotency-Key is remembered, by the wall clock. After that the key counts as a new one.
 IDEMPOTENCY_MS = 7 * 86_400_000
 

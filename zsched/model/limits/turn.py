@@ -44,6 +44,13 @@ TICK_JOBS_MAX = 1_000
 # turn comes at once and handles the rest.
 DUE_RUNS_MAX = 2_000
 
+# Tasks of arrays that one turn makes. The next turn comes at once and goes on.
+TURN_TASKS_MAX = 4_000
+
+# Tasks that one step of a rerun looks at, and runs of a large array that one step of its removal removes.
+RERUN_TASKS_MAX = 4_000
+PURGE_RUNS_MAX = 2_000
+
 # Retries that one turn offers to other workers than those on which they have failed. Others wait for the next turns.
 AVOIDING_RUNS_MAX = 100
 

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from zsched.model.access import Caller
-from zsched.model.queues import shown_key
 from zsched.model.types import Job, JobId, Now
-from zsched.scheduler.dispatcher import answers, owners, recurrence
+from zsched.scheduler.dispatcher import answers, owners, recurrence, tasks
 from zsched.scheduler.dispatcher.answers import Deferred
 from zsched.scheduler.dispatcher.cancels import CancelJob
 from zsched.scheduler.dispatcher.commands import (
@@ -21,7 +20,6 @@ from zsched.scheduler.dispatcher.commands import (
     OnJob,
     QuotaError,
 )
-from zsched.scheduler.dispatcher.queues import UniqueError
 from zsched.scheduler.dispatcher.retention import Retention
 from zsched.store.contract import Store
 
@@ -99,21 +97,38 @@ def do(store: Store, job: Job, act: Act, doing: Doing) -> None:
     if job.schedule is not None:
         remedy = f"`zsched pause {job.job_id}` stops its fires, and `zsched resume {job.job_id}` lets them go on"
         raise ConflictError("recurring", f"Job {job.job_id} has a schedule: {remedy}")
+    tasks.refuse_removing(job)
     actor = act.by.actor
     match act:
         case Hold():
             # Not the job's status, which follows from counters that lack this turn's changes.
             if not store.last_fire_lives(job.job_id):
                 raise ConflictError("finished", f"Job {job.job_id} has ended: nothing of it would start")
-            done = store.hold(job.job_id, actor, act.reason, now.wall_ms)
+            done = _hold(store, job, act, now)
         case Release():
-            done = store.release(job.job_id, actor, act.reason, now.wall_ms)
+            done = _release(store, job, act, now)
         case Rerun():
             done = _rerun(store, job, act, doing)
         case Delete():
             done = _delete(store, job, act, doing)
     if done:
         log.info("job %d: %s by %s", job.job_id, _DONE[type(act)], actor)
+
+
+def _hold(store: Store, job: Job, act: Hold, now: Now) -> bool:
+    if act.tasks is None:
+        return store.hold(job.job_id, act.by.actor, act.reason, now.wall_ms)
+    part = tasks.find_part(job, act.tasks)
+    return store.hold_tasks(job.job_id, part, act.by.actor, act.reason, now.wall_ms) > 0
+
+
+def _release(store: Store, job: Job, act: Release, now: Now) -> bool:
+    if act.tasks is None:
+        return store.release(job.job_id, act.by.actor, act.reason, now.wall_ms)
+    part = tasks.find_part(job, act.tasks)
+    if job.held_ms is not None:
+        raise ConflictError("held", f"Job {job.job_id} is held with all of its tasks: release the job")
+    return store.release_tasks(job.job_id, part, act.by.actor, act.reason, now.wall_ms) > 0
 
 
 def _delete(store: Store, job: Job, act: Delete, doing: Doing) -> bool:
@@ -129,14 +144,17 @@ def _delete(store: Store, job: Job, act: Delete, doing: Doing) -> bool:
 
 def _rerun(store: Store, job: Job, act: Rerun, doing: Doing) -> bool:
     token = owners.find_token(store, act.by)
-    if store.pending_tasks() >= doing.pending_max:
+    if store.pending_tasks() + (1 if job.array is None else len(job.array)) > doing.pending_max:
         raise FullError
     allowed = None if token is None else token.pending_max
     if allowed is not None and store.count_metered(act.by.owner, allowed) >= allowed:
         raise QuotaError(allowed)
-    if job.unique is not None and (holder := store.unique_holder(job.unique)) not in (None, job.job_id):
-        raise UniqueError(shown_key(job.unique), holder)
-    if store.rerun(job.job_id, act.by.actor, act.reason, doing.now.wall_ms) is None:
+    tasks.demand_unique(store, job)
+    if job.array is None:
+        done = store.rerun(job.job_id, act.by.actor, act.reason, doing.now.wall_ms) is not None
+    else:
+        done = store.rerun_array(job.job_id, act.by.actor, act.reason, doing.now.wall_ms)
+    if not done:
         remedy = f"wait for its end, or cancel it with `zsched cancel {job.job_id}`"
         raise ConflictError("live", f"Job {job.job_id} has not ended: {remedy}")
     return True

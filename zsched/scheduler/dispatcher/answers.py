@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from zsched.model.queues import Queue
-from zsched.model.types import JobId, RunId
+from zsched.model.types import Job, JobId, Run, RunId
 from zsched.scheduler.dispatcher.commands import JobState, RunState, TokenState
 from zsched.scheduler.dispatcher.why import why
 from zsched.store.contract import QueueState, Reader, StoreCorrupt
@@ -39,11 +39,17 @@ def job_state(job_id: JobId) -> Deferred[JobState]:
     def read(reader: Reader) -> JobState:
         job = reader.job(job_id)
         assert job is not None
-        last = _unless_damaged(lambda: reader.last_run(job_id))
+        last = _unless_damaged(lambda: telling_run(reader, job))
         output = None if last is None else _unless_damaged(lambda: reader.output(last.run_id))
         return JobState(job, last, output, why(reader, job, last))
 
     return Deferred(read)
+
+
+def telling_run(reader: Reader, job: Job) -> Run | None:
+    """The run that tells most of a job: its last one; of an array a live one, if there is one."""
+    live = None if job.array is None else reader.live_run(job.job_id)
+    return live or reader.last_run(job.job_id)
 
 
 def run_state(run_id: RunId) -> Deferred[RunState]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
 from zsched.model.access import Caller, KeyOrigin, Token, WorkerKey
+from zsched.model.arrays import Progress
 from zsched.model.edits import JobEdit
 from zsched.model.names import DEFAULT_QUEUE
 from zsched.model.records import ForeignDecision, ForeignRuns
@@ -93,6 +94,9 @@ class ReusedError(RefusedError):
         super().__init__("idempotency_key_reused", sentence)
 
 
+# The first and the last index of some tasks of an array, both included.
+Part = tuple[int, int]
+
 # The reply of a command; invariant, so that mypy compares it exactly.
 R = TypeVar("R")
 
@@ -125,6 +129,8 @@ class Made:
                 owner=self.owner,
                 live=spec.schedule is None or spec.run_now,
                 stdin_bytes=spec.stdin_bytes,
+                entries=None if spec.each is None else spec.each.count,
+                tasks=None if spec.array is None else Progress(spec.tasks, spec.tasks, 0, 0, 0, 0),
                 held_ms=self.now_ms if spec.hold else None,
                 **{name: getattr(spec, name) for name in JobFields.__struct_fields__},
             )
@@ -205,11 +211,14 @@ class Submit(Command[Made | Submitted]):
 
 @dataclass(frozen=True, slots=True)
 class OnJob(Command[JobState]):
-    """What a caller does with one job. `reason`: why, for the event; empty if the caller does not say."""
+    """What a caller does with one job. `reason`: why, for the event; empty if the caller does not say. `tasks`: only
+    with these of an array; None: with all of the job.
+    """
 
     job_id: JobId
     by: Caller
     reason: str = ""
+    tasks: Part | None = None
 
 
 class Cancel(OnJob):

@@ -12,7 +12,7 @@ from functools import partial
 from typing import TypeVar, cast
 
 from zsched import protocol
-from zsched.model.limits import TICK_MS_MAX
+from zsched.model.limits import TICK_MS_MAX, TURN_TASKS_MAX
 from zsched.model.types import Now, WorkerId
 from zsched.scheduler.dispatcher import (
     access,
@@ -28,6 +28,7 @@ from zsched.scheduler.dispatcher import (
     queues,
     recurrence,
     submission,
+    tasks,
     watches,
 )
 from zsched.scheduler.dispatcher.answers import Deferred
@@ -188,6 +189,8 @@ class Dispatcher:
                 return _reply(command, recurrence.on_change(store, command, self._cancels.cancel, now))
             case acts.Hold() | acts.Release() | acts.Rerun() | acts.Delete():
                 return _reply(command, acts.on_act(store, command, self._doing(now)))
+            case tasks.RerunTasks():
+                return _reply(command, tasks.rerun_tasks(store, command, self._settings.pending_max, now))
             case bulk.Bulk():
                 return _reply(command, bulk.step(store, command, self._doing(now)))
             case Purge():
@@ -241,11 +244,13 @@ class Dispatcher:
         self._upkeep.end_token_jobs(self._cancels.cancel, now)
         if drained:
             departures.judge_silence(self._store, self._sessions, self._settings.timeout_ms, now)
+        crowded = self._store.make_tasks(now.wall_ms, TURN_TASKS_MAX)
         self._store.end_jobs(now.wall_ms)
         send_runs = partial(self._delivery.send_runs, now)
         self._avoidance.begin(self._settings.timeout_ms, now, send_runs)
         more = placement.place(self._store, self._sessions, self._settings.timeout_ms, now, send_runs)
         self._avoidance.end(self._settings.timeout_ms, now, send_runs)
+        more |= self._store.tasks_short() or crowded
         self.full = self._store.pending_tasks() >= self._settings.pending_max
         self._retention.on_tick(now)
         self._store.flush_counters(now.wall_ms)

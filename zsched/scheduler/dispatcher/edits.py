@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from zsched.model import schedule
 from zsched.model.signals import signal_fault
 from zsched.model.types import Job, Now, Policy, RunStatus
-from zsched.scheduler.dispatcher import answers, owners, queues
+from zsched.scheduler.dispatcher import answers, owners, queues, tasks
 from zsched.scheduler.dispatcher.answers import Deferred
 from zsched.scheduler.dispatcher.commands import ConflictError, EditJob, JobState
 from zsched.store.contract import Store
@@ -28,6 +28,7 @@ def on_edit(store: Store, command: EditJob, now: Now) -> Deferred[JobState]:
     Raises ConflictError, NotOwnerError for a command that the caller may not change, and what `owners.find_job` raises.
     """
     job = owners.find_job(store, command.job_id, command.by)
+    tasks.refuse_removing(job)
     if job.schedule is None:
         _demand_pending(store, job, command)
     elif job.ended_ms is not None:
@@ -58,6 +59,8 @@ def _demand_pending(store: Store, job: Job, command: EditJob) -> None:
     """Raises ConflictError unless the last run of a job without a schedule is pending."""
     if command.edit.schedule is not None:
         raise ConflictError("no_schedule", f"Job {job.job_id} has no schedule: submit a recurring job instead")
+    if job.tasks is not None and job.tasks.pending:
+        return
     last = store.reads.last_run(job.job_id)
     if last is None or last.status is not RunStatus.PENDING:
         status = "has ended" if last is None or last.status is not RunStatus.RUNNING else "is running"

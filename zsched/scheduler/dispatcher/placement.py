@@ -195,7 +195,7 @@ class _Placing:
         which is fewer when none is left or the turn is full.
         """
         got = 0
-        most = CLAIM_LARGE_RUNS_MAX if best.demand.needs else CLAIM_RUNS_MAX
+        most = CLAIM_LARGE_RUNS_MAX if best.demand.heavy else CLAIM_RUNS_MAX
         if "stdin" in best.demand.needs:
             most = CLAIM_INPUT_RUNS_MAX
         lease = self._lease_ms if best.demand.leased else None

@@ -26,9 +26,10 @@ def on_submit(store: Store, command: Submit, pending_max: int, now: Now) -> Made
             if before.digest != once.digest:
                 raise ReusedError
             return before
-    if len(command.specs) > pending_max:
-        raise TooManyError(len(command.specs), pending_max)
-    if store.pending_tasks() + len(command.specs) > pending_max:
+    tasks = sum(spec.tasks for spec in command.specs)
+    if tasks > pending_max:
+        raise TooManyError(tasks, pending_max)
+    if store.pending_tasks() + tasks > pending_max:
         raise FullError
     specs = command.specs if token is None else owners.admit(store, token, command.specs)
     specs = queues.with_own_keys(command.by, [spec.submitted_at(now.wall_ms) for spec in specs])

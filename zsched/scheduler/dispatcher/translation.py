@@ -27,6 +27,8 @@ def order(run: Claimed, unseal: Unseal) -> protocol.RunOrder:
         launch |= {"signal": number, "signal_ms": max(0, run.timeout_ms - before_ms)}
     if run.stdin is not None:
         launch["stdin"] = run.stdin
+    if run.entry is not None:
+        launch["entry"] = run.entry
     return protocol.RunOrder(
         run=run.run_id,
         job=run.job_id,
@@ -56,7 +58,8 @@ def introduced(frame: protocol.Register, now: Now) -> Worker:
         boot_id=frame.boot_id,
         lock=frame.lock,
         agent=frame.agent,
-        can=frame.can,
+        # Each such worker sets ZSCHED_TASK, also one of an earlier release, which does not say so.
+        can=frame.can if "task" in frame.can else (*frame.can, "task"),
         labels=frame.labels,
         queues=frame.queues or (DEFAULT_QUEUE,),
     )

@@ -23,6 +23,10 @@ def why(reader: Reader, job: Job, last: Run | None) -> Cause | None:
     """Why the job waits; `last` is its run with the highest id. None for a job that is not pending."""
     if job.status is not RunStatus.PENDING:
         return None
+    if job.array is not None and job.held_ms is not None:
+        return Cause("held", _held(job))
+    if job.array is not None and (last is None or last.status is not RunStatus.PENDING or last.blocked & Blocked.HELD):
+        return Cause("held", f"its tasks are held; `zsched release {job.job_id}` lets them start")
     if last is None or last.status is not RunStatus.PENDING:
         return _unfired(job)
     if job.held_ms is not None:

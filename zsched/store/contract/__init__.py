@@ -38,6 +38,7 @@ from zsched.store.contract.reader import EventFilter, JobFilter, Reader, RunOutp
 from zsched.store.contract.retention import FireStep, Old, Retention, Step
 from zsched.store.contract.runs import Avoiding, Claim, Claimed, Holding, Load, Ready, Runs
 from zsched.store.contract.schedules import Due, Schedules
+from zsched.store.contract.tasks import Again, Task, Tasks, TaskStep
 from zsched.store.contract.transactions import Changes, Transactions
 from zsched.store.contract.workers import Workers
 
@@ -45,6 +46,7 @@ __all__ = [
     "KEY_CHECK",
     "NO_LINEAGE",
     "Access",
+    "Again",
     "Avoiding",
     "Cancelled",
     "Changes",
@@ -90,6 +92,9 @@ __all__ = [
     "StoreUnsure",
     "Submitted",
     "Target",
+    "Task",
+    "TaskStep",
+    "Tasks",
     "Tokens",
     "Transactions",
     "Verdict",
@@ -97,7 +102,7 @@ __all__ = [
 ]
 
 
-class Store(Transactions, Identity, Jobs, Schedules, Runs, Workers, Protocol):
+class Store(Transactions, Identity, Jobs, Tasks, Schedules, Runs, Workers, Protocol):
     """The write side. Its further roles work within the same transactions."""
 
     @property

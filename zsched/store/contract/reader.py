@@ -15,6 +15,7 @@ from zsched.store.contract.access import Tokens
 from zsched.store.contract.idempotency import Submitted
 from zsched.store.contract.queues import QueueState
 from zsched.store.contract.retention import Old
+from zsched.store.contract.tasks import Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +120,19 @@ class Reader(Tokens, Protocol):
 
     def runs(self, job_id: JobId, limit: int, before: RunId | None = None) -> Generator[Run]:
         """A job's runs with an id below `before`, newest first."""
+
+    def task_runs(
+        self, job_id: JobId, part: tuple[int, int], limit: int, before: RunId | None = None
+    ) -> Generator[Run]:
+        """Runs of an array's tasks with an index from the first to the last, newest first. Sorts all of them."""
+
+    def tasks(self, job: Job, first: int, last: int, status: RunStatus | None = None) -> Generator[Task]:
+        """The tasks of an array at these positions, both included, in order; only those with the status if one is
+        given. Raises ValueError for damaged entries.
+        """
+
+    def live_run(self, job_id: JobId) -> Run | None:
+        """A live run of an array, a ready one if there is one."""
 
     def demand(self, run_id: RunId) -> Demand | None:
         """The demand of a run; None if the run does not exist or the demand's row is damaged."""

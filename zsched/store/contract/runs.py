@@ -71,17 +71,18 @@ class Claimed(Order, frozen=True, kw_only=True):
 
     run_id: Annotated[RunId, about("Number of the run.")]
     job_id: Annotated[JobId, about("Number of the job.", Form(json="id", rank=0))]
-    task: Annotated[int, about("Number of the task in its job.", Form(json=HIDDEN))]
+    task: Annotated[int, about("Index of the task, 0 for a job without an array.")]
     attempt: Annotated[Id, about("Number of the attempt, from 1.")]
     expires_ms: Annotated[int | None, about("When it must have started.", Form(json=HIDDEN))] = None
     probation: Annotated[bool, about("Whether the run is on probation.", Form(json=HIDDEN))]
     lease_ms: Annotated[int | None, about("The lease that the worker has to follow.", Form(json=HIDDEN))] = None
     stdin: Annotated[str | None, about("Input of the job.", Form(computed=True))] = None
+    entry: Annotated[str | None, about("Entry of the task, for ZSCHED_ENTRY.", Form(computed=True))] = None
 
     @property
     def size(self) -> int:
         """Approximate size in a frame, in characters: the command, its arguments and its input, and the variables."""
-        size = len(self.command) + len(self.stdin or "") + sum(map(len, self.argv or ()))
+        size = len(self.command) + len(self.stdin or "") + sum(map(len, self.argv or ())) + len(self.entry or "")
         if not self.env and not self.secret_env:
             return size
         own = (*(self.env or {}).items(), *(self.secret_env or {}).items())

@@ -45,7 +45,7 @@ from zsched.worker.agent.session import SessionEvent, SessionState, Status, Term
 from zsched.worker.messages import FromAgent, FromGuard, Hello
 
 # What this worker supports beyond a plain command line.
-CAN: Final = tuple(sorted((*FEATURES, "foreign", "signal", "stdin", "stop")))
+CAN: Final = tuple(sorted((*FEATURES, "entry", "foreign", "signal", "stdin", "stop", "task")))
 EXIT_REFUSED: Final = 77  # sysexits.h EX_NOPERM: the scheduler refuses this worker for good
 _EXIT_CODES: Final = {Status.REFUSED: EXIT_REFUSED, Status.LEAVING: 0}
 

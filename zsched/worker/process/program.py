@@ -44,9 +44,14 @@ def words(order: RunOrder, *, at_home: bool) -> tuple[str, ...]:
     folder = order.cwd or order.cwd_hint
     if folder is None and order.argv is None:
         return (*(_AT_HOME if at_home else _SHELL), order.command)
-    program = (*_SHELL, order.command) if order.argv is None else order.argv
+    program = (*_SHELL, order.command) if order.argv is None else _arguments(order.argv, order.entry)
     need = "must" if order.cwd is not None else "may"
     return ("/bin/sh", "-c", _PREPARE, "sh", folder or "", need, "1" if at_home else "", *program)
+
+
+def _arguments(argv: tuple[str, ...], entry: str | None) -> tuple[str, ...]:
+    """The arguments of a job, with the entry of its task in the place of each `{}`."""
+    return argv if entry is None else tuple(word.replace("{}", entry) for word in argv)
 
 
 def umask(order: RunOrder) -> int | None:

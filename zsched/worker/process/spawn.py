@@ -179,6 +179,8 @@ class Spawner:
             "ZSCHED_TASK": str(order.task),
             "ZSCHED_ATTEMPT": str(order.attempt),
         }
+        if order.entry is not None:
+            environ["ZSCHED_ENTRY"] = order.entry
         if message:
             environ[notes.VARIABLE] = message
         return (*before, *program.words(order, at_home=prefix.ids is not None)), environ

@@ -1,0 +1,334 @@
+"""Arrays: tasks become runs in bounded turns, under a cap, and callers act on some of them."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec.structs import replace
+
+from tests.contract.base import NOW, W1, Base
+from zsched.model.arrays import parse_array
+from zsched.model.backoff import Backoff
+from zsched.model.entries import pack
+from zsched.model.limits import TASKS_AHEAD_MAX
+from zsched.model.types import Job, JobId, JobSpec, Policy, Reason, RunStatus
+from zsched.store.contract import Again, Claimed, Task
+
+PENDING, RUNNING, FAILED, CANCELLED = RunStatus.PENDING, RunStatus.RUNNING, RunStatus.FAILED, RunStatus.CANCELLED
+SUCCESS = RunStatus.SUCCESS
+AGAIN = Policy(retries=1, backoff=Backoff(initial_ms=0))
+LATER = Policy(retries=1, backoff=Backoff(initial_ms=5_000, jitter=0))
+
+
+def submit(base: Base, array: str, **fields: object) -> JobId:
+    spec = JobSpec(name="array", command="true", array=parse_array(array), **fields)  # type: ignore[arg-type]
+    return base.store.submit([spec], [None], "ann", NOW)[0]
+
+
+def make(base: Base, most: int = 1_000) -> bool:
+    """The part of a turn's tick before placement."""
+    more = base.store.make_tasks(NOW, most)
+    base.store.end_jobs(NOW)
+    return more
+
+
+def start(base: Base, count: int = 64) -> list[Claimed]:
+    make(base)
+    return base.claim(count=count)
+
+
+def job(base: Base, job_id: JobId) -> Job:
+    base.store.flush_counters(NOW)
+    found = base.store.job(job_id)
+    assert found is not None
+    return found
+
+
+def counts(base: Base, job_id: JobId) -> tuple[int, ...]:
+    """Pending, running, success, failed, cancelled."""
+    tasks = job(base, job_id).tasks
+    assert tasks is not None
+    return tasks.pending, tasks.running, tasks.success, tasks.failed, tasks.cancelled
+
+
+def tasks(base: Base, job_id: JobId, status: RunStatus | None = None) -> list[Task]:
+    return list(base.store.reads.tasks(job(base, job_id), 0, 10_000, status))
+
+
+def test_tasks_are_made_in_order_with_their_indexes(base: Base) -> None:
+    job_id = submit(base, "3-12:3,20")
+    assert counts(base, job_id) == (5, 0, 0, 0, 0)
+    assert base.store.pending_tasks() == 5
+    claimed = start(base)
+    assert [run.task for run in claimed] == [3, 6, 9, 12, 20]
+    assert counts(base, job_id) == (0, 5, 0, 0, 0)
+    for run in claimed:
+        assert base.finish(run.run_id) == "stored"
+    assert counts(base, job_id) == (0, 0, 5, 0, 0)
+    assert job(base, job_id).status is SUCCESS
+    assert not make(base)
+
+
+def test_plain_run_shows_no_task(base: Base) -> None:
+    run_id = base.running()
+    assert base.run(run_id).task is None
+
+
+def test_making_stops_at_the_bound_of_a_turn_and_goes_on(base: Base) -> None:
+    job_id = submit(base, "0-9")
+    assert make(base, 4)
+    assert len(base.rows("SELECT run_id FROM runs")) == 4
+    base.turn()
+    assert make(base, 4)
+    base.turn()
+    assert not make(base, 4)
+    assert [run.task for run in base.claim()] == list(range(10))
+    assert counts(base, job_id) == (0, 10, 0, 0, 0)
+
+
+def test_events_of_made_tasks_are_one_for_each_turn(base: Base) -> None:
+    job_id = submit(base, "0-9")
+    make(base, 6)
+    base.turn()
+    make(base, 6)
+    base.store.flush_counters(NOW)
+    made = base.rows("SELECT actor, job_id, run_first, run_last FROM events WHERE run_first IS NOT NULL")
+    assert made == [("ann", job_id, 1, 6), ("scheduler", job_id, 7, 10)]
+
+
+def test_ready_runs_of_an_array_are_bounded(base: Base) -> None:
+    job_id = submit(base, "0-9999")
+    assert not make(base, 5_000)
+    assert base.rows("SELECT count(*) FROM runs") == [(TASKS_AHEAD_MAX,)]
+    assert not base.store.tasks_short()
+    base.turn()
+    while len(base.claim()) == 64 and base.rows("SELECT count(*) FROM runs WHERE status = 'pending'") > [(900,)]:
+        pass
+    assert base.store.tasks_short()
+    base.turn()
+    assert not make(base, 5_000)
+    assert base.rows("SELECT count(*) FROM runs WHERE status = 'pending'") == [(TASKS_AHEAD_MAX,)]
+    assert job(base, job_id).status is RUNNING
+
+
+def test_cap_holds_and_an_end_frees_a_place(base: Base) -> None:
+    submit(base, "0-9%2")
+    first, second = start(base)
+    assert (first.task, second.task) == (0, 1)
+    assert start(base) == []
+    base.finish(first.run_id)
+    (third,) = start(base)
+    assert third.task == 2
+    base.turn()
+    base.finish(second.run_id)
+    base.finish(third.run_id)
+    assert [run.task for run in start(base)] == [3, 4]
+
+
+def test_back_off_frees_a_place_and_a_due_retry_comes_before_other_tasks(base: Base) -> None:
+    job_id = submit(base, "0-9%2", policy=LATER)
+    first, second = start(base)
+    base.finish(first.run_id, status=FAILED, exit_code=1)
+    (third,) = start(base)
+    assert third.task == 2
+    assert base.store.release_due(NOW + 5_000, 10) == 1
+    assert start(base) == []
+    base.finish(second.run_id)
+    base.store.next_due_ms()
+    base.stop_avoiding()
+    again = start(base)
+    assert [run.task for run in again] == [0]
+    assert counts(base, job_id)[1] == 2
+
+
+def test_successor_of_a_lost_run_keeps_the_place(base: Base) -> None:
+    submit(base, "0-9%1")
+    (first,) = start(base)
+    base.fail_lost(first.run_id)
+    (again,) = start(base)
+    assert again.task == 0
+    assert start(base) == []
+
+
+def test_returned_run_keeps_the_place_unless_it_is_held(base: Base) -> None:
+    job_id = submit(base, "0-9%1")
+    (first,) = start(base)
+    assert base.store.requeue_unstarted(first.run_id, W1, Reason.RETURNED, NOW)
+    assert [run.task for run in start(base)] == [0]
+    assert base.store.hold_tasks(job_id, (0, 0), "ann", "", NOW) == 1
+    assert base.store.requeue_unstarted(first.run_id, W1, Reason.RETURNED, NOW)
+    assert [run.task for run in start(base)] == [1]
+
+
+def test_hold_and_release_of_an_array(base: Base) -> None:
+    job_id = submit(base, "0-9%2")
+    make(base)
+    assert base.store.hold(job_id, "ann", "", NOW)
+    assert start(base) == []
+    assert base.store.release(job_id, "ann", "", NOW)
+    assert [run.task for run in start(base)] == [0, 1]
+
+
+def test_hold_of_tasks_frees_their_places(base: Base) -> None:
+    job_id = submit(base, "0-9%2")
+    make(base)
+    assert base.store.hold_tasks(job_id, (0, 3), "ann", "", NOW) == 4
+    assert base.store.hold_tasks(job_id, (2, 4), "ann", "", NOW) == 1
+    assert [run.task for run in start(base)] == [5, 6]
+    assert [task.index for task in tasks(base, job_id) if task.held] == [0, 1, 2, 3, 4]
+    assert base.store.release_tasks(job_id, (1, 2), "ann", "", NOW) == 2
+    assert start(base) == []
+    assert base.store.cancel_tasks(job_id, "ann", NOW, "", (5, 6)).running
+    assert counts(base, job_id) == (8, 2, 0, 0, 0)
+
+
+def test_cancel_of_an_array_ends_unmade_tasks_at_once(base: Base) -> None:
+    job_id = submit(base, "0-9%2")
+    start(base, 1)
+    cancelled = base.store.cancel(job_id, "ann", NOW, "wrong")
+    assert cancelled.pending == 9
+    assert len(cancelled.running) == 1
+    assert counts(base, job_id) == (0, 1, 0, 0, 9)
+    assert start(base) == []
+    base.finish(cancelled.running[0][1])
+    found = job(base, job_id)
+    assert (found.status, found.cancel_reason) == (CANCELLED, "wrong")
+    assert [task.status for task in tasks(base, job_id)] == [CANCELLED] * 10
+    assert base.rows("SELECT count(*) FROM runs") == [(2,)]
+
+
+def test_job_ends_when_its_last_unmade_tasks_are_cancelled(base: Base) -> None:
+    job_id = submit(base, "0-9")
+    base.store.cancel(job_id, "ann", NOW)
+    base.store.end_jobs(NOW)
+    assert base.store.changes.ended == {job_id}
+    assert job(base, job_id).status is CANCELLED
+
+
+def test_cancel_of_tasks_leaves_the_others(base: Base) -> None:
+    job_id = submit(base, "0-9%2")
+    make(base)
+    assert base.store.cancel_tasks(job_id, "ann", NOW, "", (1, 4)).pending == 4
+    assert [run.task for run in start(base)] == [0, 5]
+    assert job(base, job_id).cancel_ms is None
+    assert [task.index for task in tasks(base, job_id, CANCELLED)] == [1, 2, 3, 4]
+    base.turn()
+    assert base.store.cancel_tasks(job_id, "ann", NOW, "", (3, 7)).pending == 2
+    assert [task.index for task in tasks(base, job_id, PENDING)] == [8, 9]
+
+
+def test_more_failures_than_allowed_cancel_what_has_not_started(base: Base) -> None:
+    job_id = submit(base, "0-9%3", max_fails=1)
+    first, second, third = start(base)
+    base.finish(first.run_id, status=FAILED, exit_code=1)
+    assert [run.task for run in start(base)] == [3]
+    base.finish(second.run_id, status=FAILED, exit_code=1)
+    assert start(base) == []
+    assert counts(base, job_id) == (0, 2, 0, 2, 6)
+    base.finish(third.run_id)
+    make(base)
+    assert job(base, job_id).status is RUNNING
+    assert {task.reason for task in tasks(base, job_id, CANCELLED)} == {"max_fails"}
+
+
+def test_retry_does_not_count_as_a_failure_of_the_task(base: Base) -> None:
+    job_id = submit(base, "0-3%1", max_fails=0, policy=AGAIN)
+    (first,) = start(base)
+    base.finish(first.run_id, status=FAILED, exit_code=1)
+    make(base)
+    base.stop_avoiding()
+    (again,) = base.claim()
+    assert (again.task, again.attempt) == (0, 2)
+    base.finish(again.run_id, status=FAILED, exit_code=1)
+    assert start(base) == []
+    assert counts(base, job_id) == (0, 0, 0, 1, 3)
+    assert job(base, job_id).status is FAILED
+
+
+def test_rerun_of_failed_tasks_forgives_the_others(base: Base) -> None:
+    job_id = submit(base, "0-5%2", max_fails=0)
+    first, second = start(base)
+    base.finish(first.run_id, status=FAILED, exit_code=1)
+    make(base)
+    base.finish(second.run_id, status=FAILED, exit_code=1)
+    assert counts(base, job_id) == (0, 0, 0, 2, 4)
+    base.turn()
+    step = base.store.rerun_tasks(Again(job_id, (1, 3), failed=True), 100, "ann", "", NOW)
+    assert (step.done, step.after) == (3, None)
+    assert counts(base, job_id) == (3, 0, 0, 1, 2)
+    again = start(base)
+    assert [(run.task, run.attempt) for run in again] == [(1, 2), (2, 1)]
+    base.finish(again[0].run_id)
+    base.finish(again[1].run_id, status=FAILED, exit_code=1)
+    assert start(base) == []
+    assert counts(base, job_id) == (0, 0, 1, 2, 3)
+
+
+def test_rerun_of_an_array_runs_all_tasks_again(base: Base) -> None:
+    job_id = submit(base, "0-2")
+    for run in start(base):
+        base.finish(run.run_id)
+        assert not base.store.rerun_array(job_id, "ann", "", NOW) or run.task == 2
+    assert counts(base, job_id) == (3, 0, 0, 0, 0)
+    base.turn()
+    again = start(base)
+    assert [(run.task, run.attempt) for run in again] == [(0, 2), (1, 2), (2, 2)]
+    assert counts(base, job_id) == (0, 3, 0, 0, 0)
+
+
+def test_rerun_goes_on_in_steps(base: Base) -> None:
+    job_id = submit(base, "0-9")
+    for run in start(base):
+        base.finish(run.run_id, status=FAILED if run.task % 2 else SUCCESS, exit_code=run.task % 2)
+    base.turn()
+    step = base.store.rerun_tasks(Again(job_id, (0, 9), failed=True), 4, "ann", "", NOW)
+    assert (step.done, step.after) == (2, 3)
+    step = base.store.rerun_tasks(Again(job_id, (4, 9), failed=True), 100, "ann", "", NOW)
+    assert (step.done, step.after) == (3, None)
+    assert [run.task for run in start(base)] == [1, 3, 5, 7, 9]
+
+
+def test_entries_go_with_their_tasks(base: Base) -> None:
+    entries = pack([f"line {number}" for number in range(2_500)])
+    assert [first for first, _ in entries.blocks] == [0, 1_000, 2_000]
+    job_id = submit(base, "0-2499", each=entries)
+    base.store.cancel_tasks(job_id, "ann", NOW, "", (2, 2_490))
+    claimed = start(base)
+    assert [(run.task, run.entry) for run in claimed][:3] == [(0, "line 0"), (1, "line 1"), (2_491, "line 2491")]
+    assert job(base, job_id).entries == 2_500
+    assert [task.entry for task in tasks(base, job_id)][-1] == "line 2499"
+    assert base.store.find_claimed(claimed[2].run_id) == claimed[2]
+
+
+def test_damaged_entries_fail_their_tasks(base: Base) -> None:
+    job_id = submit(base, "0-1", each=pack(["a", "b"]))
+    other = submit(base, "0-0", each=pack(["c"]))
+    base.rows("UPDATE entries SET packed = ? WHERE job_id = ?", b"x", job_id)
+    assert [run.job_id for run in start(base)] == [other]
+    make(base)
+    assert counts(base, job_id) == (0, 0, 0, 2, 0)
+
+
+def test_priority_of_an_array_changes_its_ready_runs(base: Base) -> None:
+    first, second = submit(base, "0-1"), submit(base, "0-1")
+    make(base)
+    base.turn()
+    found = job(base, second)
+    base.store.edit(replace(found, priority=5), "ann", "", NOW)
+    assert [run.job_id for run in base.claim(count=4)] == [second, second, first, first]
+
+
+def test_undone_submit_leaves_no_array_behind(base: Base) -> None:
+    class Undo(Exception):
+        pass
+
+    def undone() -> None:
+        with base.store.savepoint():
+            submit(base, "0-9")
+            raise Undo
+
+    with pytest.raises(Undo):
+        undone()
+    plain = base.submit()
+    assert plain == 1
+    assert base.store.cancel(plain, "ann", NOW).pending == 1
+    assert not make(base)

@@ -1,0 +1,87 @@
+"""The SQL statements about arrays: their tasks, runs, ranges and entries. As sql.py, for all engines.
+
+A statement about live runs has the whole condition of the index runs_live_of_array. It does not begin with the job, as
+those do that read all runs of a job.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from zsched.model.types import Run
+from zsched.store.mapping import columns
+from zsched.store.sql import TASK
+
+# --- arrays ---
+
+LIVE_ARRAYS: Final = """
+    SELECT job_id FROM jobs WHERE task_array IS NOT NULL AND pending + running + unmade > 0"""
+STATES: Final = """
+    SELECT job_id, task_array, demand_id, priority, held_ms IS NULL AND cancel_ms IS NULL, run_at_ms, deadline_ms,
+        max_fails, forgiven, unmade, pending, running, waiting, success, failed, cancelled
+    FROM jobs WHERE job_id IN (VALUES (?)) AND task_array IS NOT NULL"""
+SHIFT_TASKS: Final = """
+    UPDATE jobs SET pending = pending + ?, running = running + ?, success = success + ?, failed = failed + ?,
+        cancelled = cancelled + ?, unmade = unmade + ?, waiting = waiting + ?, updated_ms = ? WHERE job_id = ?"""
+FORGIVE: Final = "UPDATE jobs SET forgiven = ? WHERE job_id = ?"
+UNIQUE_KEY: Final = "SELECT unique_key FROM jobs WHERE job_id = ?"
+
+# --- runs of tasks ---
+
+# 1 is Blocked.CAP. Runs that wait for nothing but a place have no other bit than LIMITED (4) or AVOIDS (16): these are
+# the conditions of the index runs_placeless.
+GIVE_PLACES: Final = """
+    UPDATE runs SET blocked = blocked & ~1 WHERE run_id IN (
+        SELECT r.run_id FROM runs r WHERE r.job_id = ? AND r.status = 'pending' AND r.blocked IN (1, 5, 17)
+        ORDER BY r.task LIMIT ?)
+    RETURNING run_id"""
+PLACELESS: Final = "SELECT 1 FROM runs WHERE job_id = ? AND status = 'pending' AND blocked IN (1, 5, 17) LIMIT 1"
+LIVE: Final = "of_array = 1 AND job_id = ? AND task BETWEEN ? AND ? AND status IN ('pending', 'running')"
+LIVE_ALL: Final = "of_array = 1 AND job_id = ? AND status IN ('pending', 'running')"
+LEAVE_PLACES: Final = f"""
+    UPDATE runs SET blocked = blocked | 1 WHERE {LIVE} AND status = 'pending' AND blocked & 1 = 0 RETURNING run_id"""
+# 8 is Blocked.HELD.
+HOLD_TASKS: Final = f"UPDATE runs SET blocked = blocked | 8 WHERE {LIVE} AND blocked & 8 = 0 RETURNING run_id"
+RELEASE_TASKS: Final = f"UPDATE runs SET blocked = blocked & ~8 WHERE {LIVE} AND blocked & 8 <> 0 RETURNING run_id"
+_LAST: Final = """
+    (SELECT max(run_id) AS last_id FROM runs WHERE of_array = 1 AND job_id = ? AND task BETWEEN ? AND ?
+        GROUP BY task) AS l JOIN runs r ON r.run_id = l.last_id"""
+# The attempts of the next runs of tasks that have run, and how their last runs are.
+ATTEMPTS: Final = f"SELECT r.task, r.attempt + CASE WHEN r.started_ms IS NOT NULL THEN 1 ELSE 0 END FROM {_LAST}"
+LAST_STATUSES: Final = f"SELECT r.task, r.status, r.reason FROM {_LAST}"
+_RUN: Final = columns(Run, task=TASK)
+RUNS_OF_TASKS: Final = f"""
+    SELECT {_RUN} FROM runs WHERE of_array = 1 AND job_id = ? AND task BETWEEN ? AND ? AND run_id < ?
+    ORDER BY run_id DESC LIMIT ?"""
+LAST_RUNS: Final = f"""
+    SELECT {_RUN} FROM runs WHERE run_id IN (
+        SELECT max(run_id) FROM runs WHERE of_array = 1 AND job_id = ? AND task BETWEEN ? AND ? GROUP BY task)"""
+# A live run of an array, a ready one if there is one: it tells best why the array waits.
+LIVE_RUN: Final = f"""
+    SELECT {_RUN} FROM runs WHERE of_array = 1 AND job_id = ? AND status IN ('pending', 'running')
+    ORDER BY blocked, task LIMIT 1"""
+
+PENDING_DEMANDS: Final = f"""
+    SELECT demand_id, count(*) FROM runs WHERE {LIVE_ALL} AND status = 'pending' GROUP BY demand_id"""
+SET_DEMAND: Final = f"UPDATE runs SET demand_id = ? WHERE {LIVE_ALL} AND status = 'pending' AND demand_id = ?"
+
+# --- tasks without runs ---
+
+_RANGE: Final = "first_task, last_task, state, again, reason"
+LOWEST_RANGE: Final = f"""
+    SELECT {_RANGE} FROM task_ranges WHERE job_id = ? AND state = 'unmade' ORDER BY first_task LIMIT 1"""
+# From the last range that begins at an index or before it.
+RANGES: Final = f"""
+    SELECT {_RANGE} FROM task_ranges WHERE job_id = ? AND first_task <= ? AND first_task >= coalesce((
+        SELECT b.first_task FROM task_ranges b WHERE b.job_id = ? AND b.first_task <= ?
+        ORDER BY b.first_task DESC LIMIT 1), 0)
+    ORDER BY first_task"""
+ADD_RANGE: Final = f"INSERT INTO task_ranges (job_id, {_RANGE}) VALUES (?, ?, ?, ?, ?, ?)"
+BEGIN_LATER: Final = "UPDATE task_ranges SET first_task = ? WHERE job_id = ? AND first_task = ?"
+DELETE_RANGES: Final = "DELETE FROM task_ranges WHERE job_id = ? AND first_task BETWEEN ? AND ?"
+
+# --- entries ---
+
+ADD_ENTRIES: Final = "INSERT INTO entries (job_id, first_entry, packed) VALUES (?, ?, ?)"
+ENTRIES: Final = """
+    SELECT first_entry, packed FROM entries WHERE job_id = ? AND first_entry <= ? ORDER BY first_entry DESC LIMIT 1"""
