@@ -34,6 +34,7 @@ from zsched.api.problem import Problem, invalid
 from zsched.api.runs import LOG, RunLog
 from zsched.api.tasks import demand_array, part
 from zsched.host.files import PrivateFileError
+from zsched.model.entries import Entries
 from zsched.model.edits import EditBody, job_edit
 from zsched.model.faults import SpecError
 from zsched.model.lifecycle import TERMINAL
@@ -288,10 +289,10 @@ def _many(items: list[object], seal: Seal) -> tuple[JobSpec, ...]:
     return tuple(_spec(item, f"#/{place}", seal) for place, item in enumerate(items))
 
 
-def _spec(item: object, pointer: str, seal: Seal) -> JobSpec:
+def _spec(item: object, pointer: str, seal: Seal, entries: Entries | None = None) -> JobSpec:
     body = convert(item, JobBody, pointer)
     try:
-        return job_spec(body, seal)
+        return job_spec(body, seal, entries)
     except PrivateFileError as error:
         log.error("a secret can't be kept: %s", error)
         raise Problem(503, "no_secrets", "The scheduler's key for secrets can't be used; its log says why") from None
