@@ -34,8 +34,8 @@ from zsched.api.problem import Problem, invalid
 from zsched.api.runs import LOG, RunLog
 from zsched.api.tasks import demand_array, part
 from zsched.host.files import PrivateFileError
-from zsched.model.entries import Entries
 from zsched.model.edits import EditBody, job_edit
+from zsched.model.entries import Entries
 from zsched.model.faults import SpecError
 from zsched.model.lifecycle import TERMINAL
 from zsched.model.limits import (
