@@ -112,7 +112,7 @@ def details(job: Job) -> Iterator[tuple[str, object]]:
     yield "name", job.name
     yield "command", job.command
     state = recurring.state(job)
-    yield "status", exits.describe_end(job) if state == job.status else state
+    yield "status", exits.describe_end(job) if state == job.status and not job.counts else state
     if job.counts:
         yield "tasks", state_line(job.counts)
     if "why" in view:
@@ -148,7 +148,8 @@ def details(job: Job) -> Iterator[tuple[str, object]]:
     ):
         if key in view:
             yield name, table.moment(view[key]) + (f" ({view[why]})" if why in view else "")
-    yield from run_details(run)
+    # Of an array, the last run tells little.
+    yield from run_details({} if job.counts else run)
 
 
 def run_details(run: View) -> Iterator[tuple[str, object]]:

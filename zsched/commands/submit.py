@@ -143,10 +143,12 @@ def read_job(arguments: Mapping[str, options.Value]) -> View:
     if not words:
         fields["name"] = fields["name"] or ("stdin" if file in (None, "-") else os.path.basename(file))
         return spec(template.EACH_COMMAND, **fields)
+    tasks = file is not None or fields["array"] is not None
     if arguments["--no-shell"]:
         return spec(words, **fields) | ({"argv": template.for_argv(words)} if file is not None else {})
     # The name comes from the command as it was written.
-    body = spec(command_line(words), **fields)
+    line = command_line(words)
+    body = spec(line.replace(shlex.quote(template.PLACE), template.PLACE) if tasks else line, **fields)
     try:
         if file is not None:
             body["command"] = template.for_words(words)
@@ -154,7 +156,7 @@ def read_job(arguments: Mapping[str, options.Value]) -> View:
             body["command"] = template.for_indexes(words)
     except ValueError as error:
         options.fail(__doc__, str(error))
-    if ("array" in body or file is not None) and (variable := template.unexpanded(words)) is not None:
+    if tasks and (variable := template.unexpanded(words)) is not None:
         exits.say(f"{variable} is quoted, so it stays as it is: write the command as one word to have it expanded")
     return body
 
