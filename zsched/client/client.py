@@ -128,7 +128,8 @@ class Client(Fleet, Outputs):
         program and its arguments, executed without a shell.
 
         `each` has an entry for each task: a text, or a value that becomes JSON. `{}` in the command stands for it, and
-        ZSCHED_ENTRY in the task's environment. A `{}` inside quotes is a ValueError.
+        ZSCHED_ENTRY in the task's environment. With `array` alone, `{}` stands for the index, ZSCHED_TASK. A `{}`
+        inside quotes is a ValueError.
 
         If the answer is lost, or the scheduler can't store now, the job is sent again for a minute. The
         idempotency key, by default a random one, makes the scheduler store it once. Within seven days a submit of the
@@ -136,11 +137,11 @@ class Client(Fleet, Outputs):
         """
         check_fields(fields, Fields)
         body = spec(command, **fields)
+        if "command" in body and (each is not None or fields.get("array") is not None):
+            body["command"] = template.fill(body["command"], template.INDEX if each is None else template.VARIABLE)
         if each is None:
             return Job(self, self._submit(body, idempotency_key).json())
         check_items("each", each)
-        if "command" in body:
-            body["command"] = template.fill(body["command"])
         return self.submit_lines(body, each, idempotency_key=idempotency_key)
 
     def map(
