@@ -96,5 +96,6 @@ def follow(watch: Watch, job: Job | Task, run_id: int | None) -> None:
         else:
             watch.run(run_id)
     except KeyboardInterrupt:
-        exits.say(f"no longer following; `zsched cancel {job.id}` cancels it")
+        what = "task" if isinstance(job, Task) else "job"
+        exits.say(f"no longer following; `zsched cancel {job.id}` cancels the {what}")
         raise
