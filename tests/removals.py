@@ -262,8 +262,8 @@ _REMOVALS: Final = (
         "unit/test_rest_answers.py::test_changes_of_a_job_are_answered_with_the_job",
         (
             "JobAct.on_post",
-            "        answer_state(resp, self._context.inbox.call(self._act(job_id(job), caller(req), why)))\n",
-            "        self._context.inbox.call(self._act(job_id(job), caller(req), why))\n        from zsched.api.jobs import JobItem\n        found = self._context.reader.job(job_id(job))\n        assert found is not None\n        answer_state(resp, JobItem(self._context)._state(found))\n",
+            "        answer_state(resp, self._context.inbox.call(self._act(job_id(job), caller(req), reason(given))))\n",
+            "        self._context.inbox.call(self._act(job_id(job), caller(req), reason(given)))\n        from zsched.api.jobs import JobItem\n        found = self._context.reader.job(job_id(job))\n        assert found is not None\n        answer_state(resp, JobItem(self._context)._state(found))\n",
         ),
     ),
     removal(
@@ -1286,7 +1286,7 @@ _REMOVALS: Final = (
         16,
         "the cap is asked only before the turn",
         "unit/test_rest_methods.py::test_submit_beyond_the_pending_runs_allowed_is_429_and_stores_nothing",
-        never("submission.on_submit", "store.pending_tasks() + len(command.specs) > pending_max"),
+        never("submission.on_submit", "store.pending_tasks() + tasks > pending_max"),
     ),
     removal(
         16,
@@ -1514,7 +1514,7 @@ _REMOVALS: Final = (
         13,
         "a run that follows one of a held job is ready",
         "contract/test_acts.py::test_running_run_of_a_held_job_goes_on_and_what_follows_it_is_held",
-        ("transitions._ADD_SUCCESSOR", "? | (blocked & 8)", "?"),
+        ("Lives._follow", "before & (Blocked.HELD | Blocked.CAP)", "0"),
     ),
     removal(
         13,

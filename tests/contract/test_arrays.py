@@ -11,7 +11,9 @@ from zsched.model.backoff import Backoff
 from zsched.model.entries import pack
 from zsched.model.limits import TASKS_AHEAD_MAX
 from zsched.model.types import Job, JobId, JobSpec, Policy, Reason, RunStatus
-from zsched.store.contract import Again, Claimed, Task
+from zsched.store import retention
+from zsched.store.check import check
+from zsched.store.contract import Again, Claimed, Old, Task
 
 PENDING, RUNNING, FAILED, CANCELLED = RunStatus.PENDING, RunStatus.RUNNING, RunStatus.FAILED, RunStatus.CANCELLED
 SUCCESS = RunStatus.SUCCESS
@@ -332,3 +334,73 @@ def test_undone_submit_leaves_no_array_behind(base: Base) -> None:
     assert plain == 1
     assert base.store.cancel(plain, "ann", NOW).pending == 1
     assert not make(base)
+
+
+def ended(base: Base, array: str) -> JobId:
+    """An array whose tasks have all succeeded, as of an earlier turn."""
+    job_id = submit(base, array)
+    while claimed := start(base):
+        for run in claimed:
+            base.finish(run.run_id)
+    base.turn()
+    return job_id
+
+
+def test_large_array_is_removed_in_steps(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "PURGE_RUNS_MAX", 4)
+    base.by_hand = True
+    job_id, small = ended(base, "0-9"), ended(base, "0-3")
+    assert base.store.retention.remove(small, "ann", "", NOW)
+    assert base.store.job(small) is None
+    assert base.store.retention.remove(job_id, "ann", "", NOW)
+    assert job(base, job_id).removing_ms == NOW
+    steps = 0
+    while base.store.retention.removing:
+        base.store.flush_counters(NOW)
+        base.store.commit()
+        assert check(base.engine).sentences == []
+        base.store.begin()
+        assert base.store.retention.remove_more("ann", NOW)
+        steps += 1
+    assert steps == 2
+    assert base.store.job(job_id) is None
+    assert not base.store.retention.remove_more("ann", NOW)
+    base.turn()
+
+
+def test_old_arrays_are_removed_within_the_bound_of_a_step(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "PURGE_RUNS_MAX", 4)
+    base.by_hand = True
+    ended(base, "0-1"), ended(base, "0-2"), ended(base, "0-5")
+    old = Old(SUCCESS, NOW + 1)
+    after: int | None = 0
+    removed = []
+    while after is not None:
+        step = base.store.retention.purge_jobs(old, JobId(after), 100, "retention", NOW)
+        base.turn()
+        removed.append(step.removed)
+        after = step.reached
+    assert removed == [1, 1, 0, 1, 0]
+    assert base.rows("SELECT count(*) FROM runs") == [(0,)]
+
+
+def test_check_finds_wrong_counts_of_an_array(base: Base) -> None:
+    job_id = submit(base, "0-99%3", policy=LATER)
+    (first, *_) = start(base)
+    base.finish(first.run_id, status=FAILED, exit_code=1)
+    base.store.hold_tasks(job_id, (50, 60), "ann", "", NOW)
+    base.store.cancel_tasks(job_id, "ann", NOW, "", (90, 99))
+    make(base)
+    base.turn()
+    base.store.rollback()
+    assert check(base.engine).sentences == []
+    base.store.begin()
+    base.rows("UPDATE jobs SET waiting = 0, unmade = unmade - 1")
+    base.rows("UPDATE task_ranges SET last_task = 98 WHERE last_task = 99")
+    base.store.commit()
+    said = " ".join(check(base.engine).sentences)
+    assert "without a place" in said
+    assert f"job {job_id} has 100 tasks" in said
+    assert f"job {job_id} counts" in said
+    base.by_hand = True
+    base.store.begin()

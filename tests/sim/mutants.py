@@ -518,7 +518,7 @@ _MUTANTS: Final = (
     mutant("a hold leaves running runs alone", ("acts.HOLD_RUNS", "'pending', 'running'", "'pending'")),
     mutant(
         "a successor is not held",
-        *((f"transitions.{name}", "? | (blocked & 8)", "?") for name in ("RETRY", "REQUEUE")),
+        ("Lives._follow", "before & (Blocked.HELD | Blocked.CAP)", "before & Blocked.CAP"),
     ),
     mutant("a release leaves the job's runs held", ("JobsWriter.release", "acts.RELEASE_RUNS", "acts.HOLD_RUNS")),
     mutant("a rerun is not held", ("transitions.RERUN", "CASE WHEN j.held_ms IS NULL THEN 0 ELSE 8 END", "0")),
@@ -600,7 +600,9 @@ _MUTANTS: Final = (
     ),
     mutant("what was counted for limits is not stored", never("Ledger.write", "self.tallied")),
     mutant("a unique key is anybody's", returns("queues.demand_free_keys", "")),
-    mutant("a unique key is never free again", ("JobsWriter.unique_holder", "if last and last[0][0]", "if last")),
+    mutant(
+        "a unique key is never free again", ("JobsWriter.unique_holder", "if self.last_fire_lives(holder)", "if holder")
+    ),
     mutant(
         "a job does not take its unique key",
         ("JobsWriter._add_parts", "self._engine.sendmany(sql.HOLD_UNIQUE, keys)", "pass"),

@@ -63,7 +63,7 @@ class TaskArray:
         return before
 
     def at(self, position: int) -> int | None:
-        """The index of the task that has so many before it; None: there is no such task."""
+        """The index of the task with this many before it; None: there is no such task."""
         for part in self.parts:
             if 0 <= position < len(part):
                 return part[position]
@@ -96,7 +96,7 @@ def parse_array(text: str) -> TaskArray:
         raise ValueError(f"at most {ARRAY_CHARS_MAX} characters")
     indexes, percent, cap_text = text.partition("%")
     if percent and not (_CAP.fullmatch(cap_text) and int(cap_text)):
-        raise ValueError(f"%{cap_text} is no number of tasks; {_FORMS}")
+        raise ValueError(f"%{cap_text} does not name a number of tasks; {_FORMS}")
     parts: list[range] = []
     for part_text in indexes.split(",") if indexes or not percent else ():
         part = _parse_part(part_text)

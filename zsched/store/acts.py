@@ -27,7 +27,8 @@ ENDED_TARGETS_OF: Final = f"""
     ORDER BY job_id LIMIT ?"""
 # A job that has ended, as removal.ENDED_JOBS.
 REMOVABLE: Final = """
-    SELECT job_id, created_ms, updated_ms, success, failed, cancelled, tags, schedule IS NOT NULL, unique_key
+    SELECT job_id, created_ms, updated_ms, success, failed, cancelled, tags, schedule IS NOT NULL, unique_key,
+        task_array IS NOT NULL
     FROM jobs WHERE job_id = ? AND schedule IS NULL AND pending + running + unmade = 0"""
 
 # --- hold, release and rerun ---

@@ -14,6 +14,7 @@ from zsched.model.arrays import TaskArray, read_array
 from zsched.model.limits import TASKS_AHEAD_MAX, TASKS_PENDING_MAX
 from zsched.model.types import JobId
 from zsched.store import array_sql
+from zsched.store.blocks import Blocks
 from zsched.store.engine import Engine, Row
 from zsched.store.ledger import Ledger
 
@@ -85,6 +86,7 @@ class Arrays:
         self._stirred: set[JobId] = set()
         # Those that this turn has submitted: the actor, and the bits of Blocked of their first runs.
         self.new: dict[JobId, tuple[str, int]] = {}
+        self.blocks = Blocks(engine)
 
     def __contains__(self, job_id: JobId) -> bool:
         return job_id in self._known()

@@ -11,11 +11,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from zsched.model.arrays import parse_array
 from zsched.model.events import EventKind
 from zsched.model.lifecycle import MOVES, TRANSITIONS, Cause, State
 from zsched.model.types import RunStatus
 from zsched.store import rows
 from zsched.store.engine import ReadEngine, Row
+from zsched.store.ranges import LIVE
 
 PAGE_ROWS: Final = 10_000
 
@@ -43,8 +45,16 @@ _DEMAND_RUNS: Final = """
         sum(CASE WHEN status = 'running' THEN 1 ELSE 0 END)
     FROM runs WHERE status IN ('pending', 'running') GROUP BY demand_id"""
 _JOBS: Final = """
-    SELECT job_id, pending, running, success, failed, cancelled FROM jobs
+    SELECT job_id, pending, running, success, failed, cancelled, unmade FROM jobs
     WHERE job_id > ? ORDER BY job_id LIMIT ?"""
+_ARRAYS: Final = """
+    SELECT job_id, task_array, waiting, removing_ms IS NOT NULL, success, failed, cancelled FROM jobs
+    WHERE job_id > ? AND task_array IS NOT NULL ORDER BY job_id LIMIT ?"""
+_RANGES: Final = "SELECT first_task, last_task, state FROM task_ranges WHERE job_id = ? ORDER BY first_task"
+_WAITING: Final = """
+    SELECT job_id, count(*) FROM runs WHERE of_array = 1 AND status = 'pending' AND blocked & 1 = 1 GROUP BY job_id"""
+# Tasks that no run describes, and that have not ended.
+_UNMADE: Final = "unmade"
 
 
 @dataclass(slots=True)
@@ -61,6 +71,10 @@ class Findings:
     # What the events say of runs otherwise than they should. It counts only for runs that still exist: the first events
     # of a removed run may be removed already.
     doubts: defaultdict[int, list[str]] = field(default_factory=lambda: defaultdict(list))
+    # The tasks of arrays that ranges describe, by their state.
+    ranged: defaultdict[int, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    # Arrays whose runs are being removed: their counters are still those of all runs.
+    removing: set[int] = field(default_factory=set)
     # Runs that replaced an earlier run of their task in the counters.
     successors: set[int] = field(default_factory=set)
 
@@ -152,7 +166,7 @@ def _check_runs(engine: ReadEngine, replayed: dict[int, Replayed], findings: Fin
             findings.add(sentence)
         if replayed.pop(run_id, None) != tuple(stored):
             findings.add(f"run {run_id} is {status} ({stored[1]}) on {stored[2]}; its events say otherwise")
-        if run_id in findings.successors:
+        if run_id in findings.successors and task in last[job_id]:
             tasks[last[job_id][task]] -= 1
         tasks[status] += 1
         last[job_id][task] = status
@@ -164,16 +178,54 @@ def _check_runs(engine: ReadEngine, replayed: dict[int, Replayed], findings: Fin
         for sentences in findings.doubts.values():
             for sentence in sentences:
                 findings.add(sentence)
+    _replace_by_ranges(engine, last, tasks, findings)
     for status, count in engine.execute("SELECT status, tasks FROM totals"):
         if tasks[status] != count:
             findings.add(f"{count} tasks are counted as {status}, but {tasks[status]} are")
     return last
 
 
+def _replace_by_ranges(
+    engine: ReadEngine, last: dict[int, dict[int, str]], tasks: Counter[str], findings: Findings
+) -> None:
+    """Count the tasks of arrays that have no live run, in the place of their last runs. `last`: as of _check_runs.
+    Compares the number of runs without a place.
+    """
+    if "task_array" not in engine.columns("jobs"):
+        return  # the schema of a release without arrays
+    waiting: dict[int, int] = dict(engine.execute(_WAITING))
+    for job_id, text, placeless, removing, *counts in _pages(engine, _ARRAYS):
+        array, known = parse_array(text), last[job_id]
+        if removing:
+            # Its runs are partly gone, and its counters count for the totals until it is gone itself.
+            findings.removing.add(job_id)
+            tasks.subtract(known.values())
+            tasks.update(dict(zip(("success", "failed", "cancelled"), counts, strict=True)))
+            known.clear()
+            continue
+        if waiting.get(job_id, 0) != placeless:
+            findings.add(f"job {job_id} counts {placeless} runs without a place, it has {waiting.get(job_id, 0)}")
+        covered, before = 0, -1
+        for first, final, state in engine.execute(_RANGES, (job_id,)):
+            if first <= before:
+                findings.add(f"two ranges of tasks of job {job_id} have the task {first}")
+            before = final
+            for task in [task for task in known if first <= task <= final]:
+                tasks[known.pop(task)] -= 1
+            count = array.count(first, final)
+            covered += count
+            findings.ranged[job_id][_UNMADE if state in LIVE else state] += count
+            tasks["pending" if state in LIVE else state] += count
+        if covered + len(known) != len(array):
+            findings.add(f"job {job_id} has {len(array)} tasks, its runs and ranges have {covered + len(known)}")
+
+
 def _check_jobs(engine: ReadEngine, last: dict[int, dict[int, str]], findings: Findings) -> None:
     for job_id, *counts in _pages(engine, _JOBS):
-        tasks = Counter(last.pop(job_id, {}).values())
-        counted = {str(status): count for status, count in zip(RunStatus, counts, strict=True) if count}
+        tasks = Counter(last.pop(job_id, {}).values()) + findings.ranged.pop(job_id, Counter())
+        if job_id in findings.removing:
+            continue
+        counted = {str(status): count for status, count in zip((*RunStatus, _UNMADE), counts, strict=True) if count}
         if counted != dict(tasks):
             findings.add(f"job {job_id} counts {counted}, its runs are {dict(tasks)}")
     for job_id in last:

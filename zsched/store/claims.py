@@ -121,7 +121,7 @@ class ClaimsWriter(OffersWriter):
             return None
         claimed = self._with_input(_claimed(stored[0], False, None))
         with suppress(ValueError):
-            return replace(claimed, entry=self._blocks.entry(claimed.job_id, claimed.task))
+            return replace(claimed, entry=self._arrays.blocks.entry(claimed.job_id, claimed.task))
         return claimed
 
     def _with_entries(self, claimed: Sequence[Claimed], worker_id: WorkerId, now_ms: int) -> list[Claimed]:
@@ -129,7 +129,7 @@ class ClaimsWriter(OffersWriter):
         whole: list[Claimed] = []
         for run in claimed:
             try:
-                whole.append(replace(run, entry=self._blocks.entry(run.job_id, run.task)))
+                whole.append(replace(run, entry=self._arrays.blocks.entry(run.job_id, run.task)))
             except ValueError as error:
                 self._quarantine(run.run_id, worker_id, str(error), now_ms)
         return whole

@@ -10,11 +10,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 from zsched.model.demand import Demand
-from zsched.model.types import DemandId, RunId
+from zsched.model.types import DemandId, RunId, Worker, WorkerId
 from zsched.store import sql
 from zsched.store.ahead import Ahead
 from zsched.store.arrays import Arrays
-from zsched.store.blocks import Blocks
 from zsched.store.contract import Changes, StoreConstraint, StoreError
 from zsched.store.engine import Engine
 from zsched.store.ledger import Ledger, Mark
@@ -38,9 +37,8 @@ class Core:
         self._tallies = Tallies(engine, self._ledger, self._numbers.demand)
         self.queues = QueuesWriter(engine, self._ledger)
         self.reads = EngineReader(engine)
-        self.job, self.run, self.worker = self.reads.job, self.reads.run, self.reads.worker
+        self.job, self.run = self.reads.job, self.reads.run
         self._ahead = Ahead()
-        self._blocks = Blocks(engine)
         self._rows_before = 0
         self._held_read = 0
         # Whether some run avoids a worker, as of the last `next_due_ms`.
@@ -99,7 +97,7 @@ class Core:
         self._tallies.clear()
         self.queues.clear()
         self._numbers.clear()
-        self._blocks.clear()
+        self._arrays.blocks.clear()
 
     def look_ahead(self, runs: Iterable[RunId]) -> None:
         if self._engine.distant:
@@ -132,6 +130,9 @@ class Core:
     def close(self) -> None:
         """Close the connection; uncommitted changes are lost."""
         self._engine.close()
+
+    def worker(self, worker_id: WorkerId) -> Worker | None:
+        return self.reads.worker(worker_id)
 
     # --- demands ---
 

@@ -6,7 +6,8 @@ from typing import Final
 
 # Ended jobs without a schedule, by status in the order of their ids; the counters of their tasks, and their tags.
 ENDED_JOBS: Final = """
-    SELECT job_id, created_ms, updated_ms, success, failed, cancelled, tags, schedule IS NOT NULL, unique_key FROM jobs
+    SELECT job_id, created_ms, updated_ms, success, failed, cancelled, tags, schedule IS NOT NULL, unique_key,
+        task_array IS NOT NULL FROM jobs
     WHERE status = ? AND job_id > ? ORDER BY job_id LIMIT ?"""
 COUNT_OLD: Final = """
     SELECT count(*) FROM jobs
@@ -41,6 +42,18 @@ DELETE_TOKEN: Final = "DELETE FROM tokens WHERE token_id = ?"  # noqa: S105
 JOBS_THERE: Final = "SELECT job_id FROM jobs WHERE job_id IN (VALUES (?))"
 RUNS_THERE: Final = "SELECT run_id FROM runs WHERE run_id IN (VALUES (?))"
 RUN_BETWEEN: Final = "SELECT run_id FROM runs WHERE run_id BETWEEN ? AND ? LIMIT 1"
+# Of an array with many runs: some of these, its entries, and whether there is such an array.
+NOTE_REMOVING: Final = "UPDATE jobs SET removing_ms = ? WHERE job_id = ? AND removing_ms IS NULL RETURNING job_id"
+DELETE_SOME_RUNS: Final = """
+    DELETE FROM runs WHERE run_id IN (SELECT r.run_id FROM runs r WHERE r.job_id = ? ORDER BY r.run_id LIMIT ?)
+    RETURNING run_id"""
+DELETE_SOME_ENTRIES: Final = """
+    DELETE FROM entries WHERE job_id = ? AND first_entry IN (
+        SELECT e.first_entry FROM entries e WHERE e.job_id = ? ORDER BY e.first_entry LIMIT ?) RETURNING first_entry"""
+REMOVING: Final = """
+    SELECT job_id, created_ms, updated_ms, success, failed, cancelled, tags, schedule IS NOT NULL, unique_key,
+        task_array IS NOT NULL FROM jobs
+    WHERE removing_ms IS NOT NULL ORDER BY job_id LIMIT 1"""
 DELETE_RUNS: Final = "DELETE FROM runs WHERE job_id IN (VALUES (?))"
 DELETE_JOBS: Final = "DELETE FROM jobs WHERE job_id IN (VALUES (?))"
 # What a look at old events needs of them.

@@ -6,7 +6,14 @@ from collections.abc import Sequence
 
 from zsched.model import spans
 from zsched.model.events import EventKind
-from zsched.model.limits import FIRES_KEPT, PURGE_SCHEDULES_MAX, SPANS_SHOWN_MAX, USAGE_DAYS_MAX
+from zsched.model.limits import (
+    FIRES_KEPT,
+    PURGE_ENTRIES_MAX,
+    PURGE_RUNS_MAX,
+    PURGE_SCHEDULES_MAX,
+    SPANS_SHOWN_MAX,
+    USAGE_DAYS_MAX,
+)
 from zsched.model.types import JobId, RunId, RunStatus
 from zsched.model.units import counted
 from zsched.store import acts, removal, sql, usage
@@ -36,16 +43,49 @@ class RetentionWriter:
         # A job that this turn has changed may be live again, which its row does not show yet.
         changing = self._ledger.counting
         jobs = [row for row in looked if row[2] < old.ended_ms and not row[7] and row[0] not in changing]
-        if jobs:
-            self._remove(jobs, actor, now_ms)
-        return Step(len(jobs), looked[-1][0] if len(looked) == count else None)
+        few = _within(jobs)
+        if few:
+            self._remove(few, actor, now_ms)
+        elif jobs:
+            # The first one is too large for one step: it comes again in the next, unless it is gone then.
+            return Step(int(self._remove_some(jobs[0], actor, now_ms)), JobId(jobs[0][0] - 1))
+        if len(few) < len(jobs):
+            return Step(len(few), JobId(few[-1][0]))
+        return Step(len(few), looked[-1][0] if len(looked) == count else None)
 
     def remove(self, job_id: JobId, actor: str, reason: str, now_ms: int) -> bool:
         jobs = self._engine.execute(acts.REMOVABLE, (job_id,))
         if not jobs or job_id in self._ledger.counting:
             return False
-        self._remove(jobs, actor, now_ms, reason)
+        if _is_large(jobs[0]):
+            self._remove_some(jobs[0], actor, now_ms, reason)
+        else:
+            self._remove(jobs, actor, now_ms, reason)
         return True
+
+    def remove_more(self, actor: str, now_ms: int) -> bool:
+        removing = self._engine.execute(removal.REMOVING)
+        if not removing:
+            return False
+        self._remove_some(removing[0], actor, now_ms)
+        return True
+
+    @property
+    def removing(self) -> bool:
+        return bool(self._engine.execute(removal.REMOVING))
+
+    def _remove_some(self, row: Row, actor: str, now_ms: int, reason: str = "") -> bool:
+        """Remove some runs of a large array; when there are no more, itself. Returns whether that is done."""
+        job_id, engine = row[0], self._engine
+        if engine.execute(removal.NOTE_REMOVING, (now_ms, job_id)):
+            self._note(f"job {job_id} is being removed" + (f"; {reason}" if reason else ""), actor, now_ms)
+        runs = engine.execute(removal.DELETE_SOME_RUNS, (job_id, PURGE_RUNS_MAX))
+        if len(runs) < PURGE_RUNS_MAX:
+            entries = engine.execute(removal.DELETE_SOME_ENTRIES, (job_id, job_id, PURGE_ENTRIES_MAX))
+            if len(entries) < PURGE_ENTRIES_MAX:
+                self._remove([row], actor, now_ms, reason)
+                return True
+        return False
 
     def _remove(self, jobs: list[Row], actor: str, now_ms: int, reason: str = "") -> None:
         """Remove jobs, given as rows of removal.ENDED_JOBS."""
@@ -160,6 +200,21 @@ class RetentionWriter:
             note = Note(at_ms=now_ms, actor="retention", became=EventKind.TOKEN_REMOVED, detail=detail)
             self._ledger.note(note)
         return len(old)
+
+
+def _is_large(row: Row) -> bool:
+    """Whether a job, a row of removal.ENDED_JOBS, has too many runs for one step."""
+    return bool(row[9]) and sum(row[3:6]) > PURGE_RUNS_MAX
+
+
+def _within(jobs: list[Row]) -> list[Row]:
+    """The first of the jobs, as many as one step may remove."""
+    tasks = 0
+    for place, row in enumerate(jobs):
+        tasks += sum(row[3:6]) if row[9] else 1
+        if tasks > PURGE_RUNS_MAX:
+            return jobs[:place]
+    return jobs
 
 
 def _shown(jobs: Sequence[int] | dict[int, int]) -> spans.Spans:

@@ -1,8 +1,8 @@
 """Tasks of arrays: they become runs in bounded turns, and callers act on some of them. Part of the write side
 (see core.py).
 
-A task is **open** while its run is running or free to start. Only so many are open as the array's cap allows, and only
-some thousand runs wait for workers at a time; the other tasks are ranges of indexes in one table. So a million tasks
+A task is **open** while its run is running or free to start. The array's cap bounds how many are open, and only some
+thousand runs wait for workers at a time; the other tasks are ranges of indexes in one table. So a million tasks
 cost no more than a few rows until they start, and an act on all of them changes few rows.
 """
 

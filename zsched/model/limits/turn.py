@@ -47,9 +47,10 @@ DUE_RUNS_MAX = 2_000
 # Tasks of arrays that one turn makes. The next turn comes at once and goes on.
 TURN_TASKS_MAX = 4_000
 
-# Tasks that one step of a rerun looks at, and runs of a large array that one step of its removal removes.
+# Tasks that one step of a rerun looks at; runs, and blocks of entries, that a step of a large array's removal removes.
 RERUN_TASKS_MAX = 4_000
 PURGE_RUNS_MAX = 2_000
+PURGE_ENTRIES_MAX = 100
 
 # Retries that one turn offers to other workers than those on which they have failed. Others wait for the next turns.
 AVOIDING_RUNS_MAX = 100

@@ -70,8 +70,8 @@ class Retention:
         self._events_due_ms = now.mono_ms
         self._round: Iterator[None] | None = None
         self._now = now
-        # Whether a caller had jobs removed, whose events are still there.
-        self._asked = False
+        # Whether a caller had jobs removed, whose events or runs are still there.
+        self._asked = store.retention.removing
 
     @property
     def due_ms(self) -> int | None:
@@ -110,6 +110,8 @@ class Retention:
 
     def _steps(self) -> Iterator[None]:
         """A round: each step is one `next`."""
+        while self._store.retention.remove_more("retention", self._now.wall_ms):
+            yield
         yield from self._remove_jobs()
         if self._asked or self._now.mono_ms >= self._events_due_ms:
             yield from self._remove_fires()

@@ -51,8 +51,15 @@ class Retention(Protocol):
 
     def remove(self, job_id: JobId, actor: str, reason: str, now_ms: int) -> bool:
         """Remove a job that has ended, with everything of it but its events. False: it has not ended, has a schedule,
-        or this turn has changed it.
+        or this turn has changed it. An array with many runs is removed in steps, of which this is the first.
         """
+
+    def remove_more(self, actor: str, now_ms: int) -> bool:
+        """The next step of the removal of an array. False: there is none to be removed."""
+
+    @property
+    def removing(self) -> bool:
+        """Whether the removal of an array is under way."""
 
     def purge_usage(self, now_ms: int) -> None:
         """Remove usage of more than USAGE_DAYS_MAX days ago."""

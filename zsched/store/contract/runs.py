@@ -71,7 +71,7 @@ class Claimed(Order, frozen=True, kw_only=True):
 
     run_id: Annotated[RunId, about("Number of the run.")]
     job_id: Annotated[JobId, about("Number of the job.", Form(json="id", rank=0))]
-    task: Annotated[int, about("Index of the task, 0 for a job without an array.")]
+    task: Annotated[int, about("Index of the task; left out where it is 0.", Form(omit=0))]
     attempt: Annotated[Id, about("Number of the attempt, from 1.")]
     expires_ms: Annotated[int | None, about("When it must have started.", Form(json=HIDDEN))] = None
     probation: Annotated[bool, about("Whether the run is on probation.", Form(json=HIDDEN))]
