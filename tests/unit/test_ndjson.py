@@ -40,11 +40,12 @@ def receive(body: bytes, *cuts: int, error: UploadError | None = None) -> tuple[
         return Upload.read(upload)
 
     upload.read = next_piece  # type: ignore[method-assign]
-    digest = hashlib.sha256()
-    lines = ndjson.receive(req, None, digest)
+    digest, checked = hashlib.sha256(), list[object]()
+    lines = ndjson.receive(req, None, digest, checked.append)
     assert digest.digest() == hashlib.sha256(body).digest()
     entries = [entry for _, packed in lines.entries.blocks for entry in unpack(packed)]
     assert lines.entries.count == len(entries)
+    assert checked == [lines.job]
     return lines.job, entries
 
 
@@ -69,7 +70,7 @@ def test_many_entries_are_blocks_in_a_file_that_can_be_read_again(tmp_path: Path
         method="POST", path="/jobs", body=JOB + b"".join(b'\n"%d"' % place for place in range(2_500))
     )
     before = set(os.listdir("/proc/self/fd"))
-    lines = ndjson.receive(req, tmp_path, hashlib.sha256())
+    lines = ndjson.receive(req, tmp_path, hashlib.sha256(), bool)
     assert list(tmp_path.iterdir()) == []
     for _ in range(2):
         blocks = [(first, unpack(packed)) for first, packed in lines.entries.blocks]
@@ -124,5 +125,5 @@ def test_a_body_that_does_not_come_is_an_error() -> None:
 def test_a_full_disk_is_unavailable(tmp_path: Path) -> None:
     req = testing.create_req(method="POST", path="/jobs", body=JOB + b"\n1")
     with pytest.raises(Problem) as caught:
-        ndjson.receive(req, tmp_path / "gone", hashlib.sha256())
+        ndjson.receive(req, tmp_path / "gone", hashlib.sha256(), bool)
     assert (caught.value.status, caught.value.headers) == (503, {"Retry-After": "1"})

@@ -51,6 +51,8 @@ def test_lines_with_the_same_key_are_stored_once(rest: Rest) -> None:
 def test_what_is_wrong_with_lines_is_named_and_nothing_is_stored(rest: Rest) -> None:
     twice = "in a body of lines, the entries are the lines after the first: leave each out"
     problem(post(rest, JOB | {"each": ["a"]}, "b"), 400, "invalid_request", f"each: {twice}", ("#/each", twice))
+    # The job is looked at before the other lines have come.
+    assert post(rest, JOB | {"queu": 1}, "a\0").json["error"] == "queu: unknown field"
     answer = post(rest, JOB, "a", "b\0")
     assert (answer.status_code, answer.json["errors"][0]["pointer"]) == (400, "#/each/1")
     assert answer.json["error"].startswith("line 3: a NUL character")

@@ -116,9 +116,7 @@ class Jobs:
         """The job of a body of lines, which is added to the digest. Raises a 400, 408, 413 or 503 Problem."""
         if req.env.get(UPLOAD) is not None:
             req.context.admission.admit_upload(req)
-        lines = ndjson.receive(req, self._context.folder, digest)
-        if "each" in lines.job:
-            raise invalid("#/each", "in a body of lines, the entries are the lines after the first: leave each out")
+        lines = ndjson.receive(req, self._context.folder, digest, _demand_lines)
         return _spec(lines.job, "#", self._context.seal, lines.entries)
 
     def _stored(self, done: Submitted) -> _Stored:
@@ -287,6 +285,13 @@ def _many(items: list[object], seal: Seal) -> tuple[JobSpec, ...]:
     if len(items) > JOBS_PER_SUBMIT_MAX:
         raise Problem(413, "too_many", f"One request takes at most {JOBS_PER_SUBMIT_MAX} jobs, not {len(items)}")
     return tuple(_spec(item, f"#/{place}", seal) for place, item in enumerate(items))
+
+
+def _demand_lines(job: dict[str, object]) -> None:
+    """Raises a 400 Problem for a job that can't be the first of some lines. Most faults are found here."""
+    if "each" in job:
+        raise invalid("#/each", "in a body of lines, the entries are the lines after the first: leave each out")
+    convert(job, JobBody, "#")
 
 
 def _spec(item: object, pointer: str, seal: Seal, entries: Entries | None = None) -> JobSpec:

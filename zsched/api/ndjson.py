@@ -76,8 +76,12 @@ class BlockFile(Sequence[Block]):
         return first, packed
 
 
-def receive(req: falcon.Request, folder: Path | None, digest: _Hash) -> Lines:
-    """Read the body to its end, and add it to a digest. Raises a 400, 408, 413 or 503 Problem."""
+def receive(
+    req: falcon.Request, folder: Path | None, digest: _Hash, check: Callable[[dict[str, Any]], object]
+) -> Lines:
+    """Read the body to its end, and add it to a digest. `check` is called with the job as soon as it is there, and may
+    raise a Problem. Raises a 400, 408, 413 or 503 Problem.
+    """
     job: Any = None
     try:
         packer = Packer(BlockFile(folder))
@@ -87,6 +91,7 @@ def receive(req: falcon.Request, folder: Path | None, digest: _Hash) -> Lines:
                 begin, job = 1, parse(bytes(lines[0]))
                 if not isinstance(job, dict):
                     raise _fault(number, "#", "the first line is the job, a JSON object")
+                check(job)
             _add(packer, number + begin, lines[begin:])
     except UploadError as error:
         code = {408: "timeout", 413: "too_large"}.get(error.status, "invalid_request")
