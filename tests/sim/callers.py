@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from dataclasses import replace as replace_script
 from functools import partial
@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
+from tests.sim.arrays import TaskCaller
 from tests.sim.jobs import FOREVER, PLACES, Child, Poison, Script
 from tests.sim.network import Path
 from tests.sim.scheduler import Answer, Done, Refused, Scheduler, Undone
@@ -20,6 +21,7 @@ from tests.sim.story import Story
 from tests.sim.timeline import Timeline
 from tests.sim.violation import Violation
 from zsched.model.access import Caller
+from zsched.model.arrays import parse_array
 from zsched.model.backoff import Backoff
 from zsched.model.edits import JobEdit
 from zsched.model.spans import Spans, of_numbers
@@ -90,8 +92,21 @@ class Asked:
     # How long after its ack it is to be held, and run again.
     hold_ms: int | None = None
     rerun_ms: int | None = None
+    # The indexes of its tasks and its cap, if it is an array; what will be done with some tasks; and how many reruns of
+    # some were sent.
+    indexes: Sequence[int] = ()
+    cap: int | None = None
+    task_acts: list[str] = field(default_factory=list)
+    reran: int = 0
     # What was acked of its schedule; None while a change is under way, for it may have been done.
     schedule: str | None = "scheduled"
+
+    def give_array(self, text: str, indexes: Sequence[int], cap: int | None) -> None:
+        """Its tasks must not take long together, and have no dates."""
+        self.indexes, self.cap = indexes, cap
+        self.turn["array"] = parse_array(text)
+        self.script = replace_script(self.script, lasts_ms=min(self.script.lasts_ms, 1_500))
+        self.times = {}
 
 
 @dataclass(slots=True)
@@ -160,6 +175,9 @@ class Client:
         self._again = Random(repr(chance.getstate()) + "again")
         # The same for what it holds, releases and runs again.
         self._act = Random(repr(chance.getstate()) + "act")
+        # The same for arrays.
+        tasks = Random(repr(chance.getstate()) + "tasks")
+        self._tasks = TaskCaller(timeline, scheduler, path, story, tasks, CLIENT)
         # So that workers ask for runs ahead.
         self._short = chance.random() < 0.4
 
@@ -176,6 +194,8 @@ class Client:
             if one.ever_held:
                 # It may be held again.
                 self._timeline.after(3_000, partial(self._change_hold, one, hold=False))
+            one.reran += 2
+            self._tasks.forget(one)
         self.jobs = {job: one for job, one in self.jobs.items() if job in jobs}
         self._unsure_keys.update(UNIQUE_KEYS)
         for request in self._requests:
@@ -191,7 +211,13 @@ class Client:
             key = b"key %d" % len(self.asked)
             once, tries = Once("client", key, key), self._habit.randint(2, 5)
         request = Request(batch, once, tries)
-        if len(batch) == 1 and not batch[0].recurring and self._ordered and self._turn.random() < 0.4:
+        if (
+            len(batch) == 1
+            and not batch[0].recurring
+            and not batch[0].indexes
+            and self._ordered
+            and self._turn.random() < 0.4
+        ):
             batch[0].turn["unique"] = self._turn.choice(UNIQUE_KEYS)
         self._requests.append(request)
         self._story.tell("client", "submits %s", ", ".join(f"{one.name} ({one.script.command})" for one in batch))
@@ -306,6 +332,8 @@ class Client:
                 self._timeline.after(one.hold_ms, partial(self._hold, one))
             if one.acked is None and one.rerun_ms is not None:
                 self._timeline.after(one.rerun_ms, partial(self._rerun, one))
+            if one.acked is None:
+                self._tasks.on_acked(one)
             one.acked = job_id
             self.jobs[job_id] = one
 
@@ -435,6 +463,7 @@ class Client:
             one.hold_ms = self._act.choice((0, 5, 500, 4_000))
         if not one.recurring and self._act.random() < 0.1 and not (one.script.kills or "deadline_ms" in one.times):
             one.rerun_ms = self._act.choice((50, 1_000, 10_000, 40_000))
+        self._tasks.give_array(one)
         self.asked[name] = one
         return one
 

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 import msgpack
 
+from tests.sim.arrays import Arrays
 from tests.sim.callers import CLIENT, Asked, Client
 from tests.sim.elsewhere import Elsewhere
 from tests.sim.execution import Execution
@@ -43,6 +44,7 @@ from zsched.model.limits import (
 from zsched.model.types import OnLost, WorkerId
 from zsched.protocol import WorkerFrame
 from zsched.scheduler.dispatcher.commands import Beat, Command, Next, RegisterWorker, Report
+from zsched.scheduler.dispatcher.retention import KEEP_ALL
 
 # Written by hand, as the moves below: the judge must not believe the table that it judges.
 _TERMINAL: Final = frozenset({"success", "failed", "cancelled"})
@@ -53,7 +55,7 @@ _REPORTED: Final = frozenset({"exit", "signal", "timeout", "spawn_error", "repor
 _MOVES: Final[Mapping[tuple[str | None, str], frozenset[str | None]]] = {
     (None, "pending"): frozenset({None, "fire", "requeued", "retry", "rerun"}),
     ("pending", "running"): frozenset({None}),
-    ("pending", "cancelled"): frozenset({"cancelled"}),
+    ("pending", "cancelled"): frozenset({"cancelled", "max_fails"}),
     ("pending", "failed"): frozenset({"quarantined", "worker_lost", "expired"}),
     ("running", "running"): frozenset({"cancel", "stuck", "stale"}),
     ("running", "pending"): frozenset({"returned", "undelivered"}),
@@ -230,7 +232,8 @@ class Judge:
         self.times = Times(timeline, scheduler, client.asked)
         self.turns = Turns(scheduler, witness, machines, pollers)
         self.retries = Retries(timeline, scheduler, client.asked)
-        self.removals = Removals(scheduler, lambda run: self._made[run], self._recurs)
+        self.arrays = Arrays(timeline, scheduler, client.asked)
+        self.removals = Removals(scheduler, lambda run: self._made[run], self._recurs, self.arrays)
         client.removed = self.removals.jobs
         # Who was active after the turn before, and the lease of each run that was handed out with one.
         self._active: frozenset[str] = frozenset()
@@ -438,6 +441,7 @@ class Judge:
         self.outages.after_turn(self._active)
         self.times.after_turn()
         self.retries.after_turn()
+        self.arrays.after_turn()
 
     def _tell_news(self) -> None:
         """The story has what was committed, before what is sent of it."""
@@ -497,6 +501,9 @@ class Judge:
         self.retries.check(
             row.run for row in changed if row.status == "running" and self._is_given(before.get(row.run))
         )
+        self.arrays.check(
+            self._tasks, self.rows, [row for row in changed if row.run not in before and self._made[row.run] is None]
+        )
         self._check_held()
         self._check_usage()
         self._check_tasks(changed)
@@ -536,6 +543,7 @@ class Judge:
         for row in self.rows.values():
             if not row.final and not self._goes_on(row.job):
                 raise Violation(f"{row} has not ended")
+        self.arrays.check_all_ended()
 
     def check_strays(self) -> None:
         """For a healed world: a process whose run has ended is soon killed, and what runs for long is known to run."""
@@ -571,10 +579,16 @@ class Judge:
                 raise Violation(f"{life} has no run in the store")
         for job, one in self._client.jobs.items():
             if not one.recurring and not one.cancel_asked and not self.times.waits(job):
-                self._check_fate(job, one)
+                for runs in self._runs_of(job):
+                    self._check_fate(job, one, self.rows[runs[-1]])
 
-    def _check_fate(self, job: int, one: Asked) -> None:
-        row = self.rows[self._tasks[job, 0][-1]]
+    def _runs_of(self, job: int) -> list[list[int]]:
+        """The runs of each task of a job, but those of an array that a range describes."""
+        return [
+            runs for task, runs in self._tasks.items() if task[0] == job and runs and task not in self.arrays.ranges
+        ]
+
+    def _check_fate(self, job: int, one: Asked, row: Row) -> None:
         if one.script.kills is not None:
             limit = one.policy.crash_limit
             if limit is None or self.kills[job] > limit + KILLS_BEYOND:
@@ -658,7 +672,7 @@ class Judge:
         """A stored end is what the job's own process met, on the worker that owned the run; a cancel stands."""
         if row.cancelled and row.status not in ("running", "cancelled"):
             raise Violation(f"run {row.run} is {row.status}, though its cancel is stored")
-        if row.status == "cancelled" and not row.cancelled:
+        if row.status == "cancelled" and not row.cancelled and row.reason != "max_fails":
             raise Violation(f"run {row.run} is cancelled, but nobody asked for it")
         life = self._witness.lives.get(row.run)
         if row.status == "success" and (life is None or life.code != 0 or life.worker != row.worker):
@@ -706,9 +720,11 @@ class Judge:
         if made == "rerun":
             runs = self._tasks[row.job, row.task]
             ended = self.rows[runs[runs.index(row.run) - 1]]
-            if not ended.final or ended.run == row.run:
+            # A task of an array may have been cancelled before it had a run.
+            first = ended.run == row.run and self.arrays.is_array(row.job)
+            if not first and (not ended.final or ended.run == row.run):
                 raise Violation(f"run {row.run} runs job {row.job} again, which has not ended: {ended}")
-            expected = (ended.attempt + ended.started, 0, 0)
+            expected = (1, 0, 0) if first else (ended.attempt + ended.started, 0, 0)
         elif last is None:
             if self._tasks[row.job, row.task][0] != row.run and not self._recurs(row.job):
                 raise Violation(f"run {row.run} is the second of its task, and nothing says why")
@@ -778,18 +794,25 @@ class Judge:
     def _check_held(self) -> None:
         """Each pending run of a held job is held, whatever made it pending, and no other run is."""
         for run, job, held in self._scheduler.engine.look(_HELD):
-            if bool(held) != (job in self._held):
+            if bool(held) != (job in self._held) and not self.arrays.is_array(job):
                 raise Violation(f"run {run} {'is' if held else 'is not'} held, unlike its job {job}")
 
     def _check_counters(self, jobs: Iterable[int]) -> None:
         """A job counts its tasks by their last runs, and its status follows."""
         for job in jobs:
             status, *counts = self._scheduler.engine.look(
-                "SELECT status, pending, running, success, failed, cancelled FROM jobs WHERE job_id = ?", job
+                "SELECT status, pending, running, success, failed, cancelled, unmade FROM jobs WHERE job_id = ?", job
             )[0]
-            lasts = Counter(self.rows[runs[-1]].status for (owner, _), runs in self._tasks.items() if owner == job)
-            if counts != [lasts[one] for one in _STATUSES]:
+            tasks = {task: self.rows[runs[-1]].status for task, runs in self._tasks.items() if task[0] == job and runs}
+            tasks |= {
+                task: "cancelled" if state == "cancelled" else "unmade"
+                for task, state in self.arrays.ranges.items()
+                if task[0] == job
+            }
+            lasts = Counter(tasks.values())
+            if counts != [lasts[one] for one in (*_STATUSES, "unmade")]:
                 raise Violation(f"job {job} counts {dict(zip(_STATUSES, counts, strict=True))}, but has {dict(lasts)}")
+            lasts["pending"] += lasts.pop("unmade", 0)
             rule = [one for one in ("running", "pending", "failed", "cancelled", "success") if lasts[one]]
             if status != (rule or ["pending"])[0]:
                 raise Violation(f"job {job} is {status}, but its runs are {dict(lasts)}")
@@ -1069,7 +1092,10 @@ class Judge:
         if unasked := names.keys() - self._client.asked.keys():
             raise Violation(f"job {names[unasked.pop()]} exists, though its key belongs to another submit")
         for name, one in self._client.asked.items():
-            if one.acked is not None and names.get(name) != one.acked and one.acked not in self.removals.jobs:
+            # An array that was cancelled before it had a run leaves no trace when it is removed.
+            bare = one.indexes and name not in names and not self._runs_of(one.acked or 0)
+            gone = one.acked in self.removals.jobs or (bare and self._scheduler.habits.keep != KEEP_ALL)
+            if one.acked is not None and names.get(name) != one.acked and not gone:
                 raise Violation(f"job {one.acked} was acked, but is {names.get(name)}")
             if one.undone and name in names:
                 raise Violation(f"job {names[name]} exists, though its submit was answered as not done")
@@ -1080,6 +1106,9 @@ class Judge:
         for job, one in self._client.jobs.items():
             if one.held is not None and one.held != (job in self._held):
                 raise Violation(f"job {job} was acked as {'' if one.held else 'not '}held, unlike its events")
+            if one.indexes:
+                self._check_array_answers(job, one)
+                continue
             if one.reruns > sum(self._made[run] == "rerun" for run in self._tasks[job, 0]):
                 raise Violation(f"{one.reruns} reruns of job {job} were acked, but its task has fewer runs")
             if one.recurring and one.schedule is not None and self._schedules[job] != one.schedule:
@@ -1090,3 +1119,12 @@ class Judge:
                 row = self.rows[self._tasks[job, 0][-1]]
                 if not row.cancelled:
                     raise Violation(f"run {row.run} of job {job} is {row.status}, though the cancel was acked")
+
+    def _check_array_answers(self, job: int, one: Asked) -> None:
+        """After an acked cancel of an array, and after one that was refused, no task of it is still to start."""
+        unmade = [task for task, state in self.arrays.ranges.items() if task[0] == job and state != "cancelled"]
+        live = [self.rows[runs[-1]] for runs in self._runs_of(job) if not self.rows[runs[-1]].final]
+        if one.cancel_late and (unmade or live):
+            raise Violation(f"job {job} is live, though a cancel was refused because it had finished: {live or unmade}")
+        if one.cancel_acked and (unmade or any(not row.cancelled for row in live)):
+            raise Violation(f"tasks of job {job} are live, though the cancel was acked: {live or unmade}")

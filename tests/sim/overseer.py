@@ -172,7 +172,9 @@ class Overseer:
             if order.lease_ms is None:
                 raise Violation(f"run {order.run} stops at a disconnect, but starts on {machine.name} without a lease")
             for life in self._witness.alive_of(order.job + WORLD * execution.script.world):
-                if life.run != execution.ident:
+                if life.run == execution.ident:
+                    continue
+                if self._machines[life.host].executions[life.run].order.task == order.task:
                     self._check_overlap(machine, order, life)
             self._check_leftovers(machine, execution)
         if order.lease_ms is None:
@@ -199,11 +201,15 @@ class Overseer:
 
     def _check_leftovers(self, machine: Machine, execution: Execution) -> None:
         """Nor beside what an earlier run of the task has left, unless its guard stands still, or is dead."""
-        task = execution.order.job, execution.script.world
+        task = execution.order.job, execution.order.task, execution.script.world
         for other in self._machines.values():
             for left in other.leftovers.values():
                 lasting = [process for process in left.alive if not process.clinging]
-                if (left.order.job, left.script.world) != task or not lasting or not other.guards(left):
+                if (
+                    (left.order.job, left.order.task, left.script.world) != task
+                    or not lasting
+                    or not other.guards(left)
+                ):
                     continue
                 if not stands_still(other.guard, self._timeline.now_ms, LEASE_MARGIN_MS):
                     raise Violation(

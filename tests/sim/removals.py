@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
+from tests.sim.arrays import Arrays
 from tests.sim.scheduler import Scheduler
 from tests.sim.violation import Violation
 from zsched.scheduler.dispatcher.retention import KEEP_ALL, Keep
@@ -34,10 +35,13 @@ def habit(chance: Random) -> Keep:
 class Removals:
     """`made`: why each run was made, by its event. `recurs`: whether a job has a schedule."""
 
-    def __init__(self, scheduler: Scheduler, made: Callable[[int], str | None], recurs: Callable[[int], bool]) -> None:
+    def __init__(
+        self, scheduler: Scheduler, made: Callable[[int], str | None], recurs: Callable[[int], bool], arrays: Arrays
+    ) -> None:
         self._scheduler = scheduler
         self._made = made
         self._recurs = recurs
+        self._arrays = arrays
         # The runs and the jobs that are removed. The second is shared with the client.
         self.runs: set[int] = set()
         self.jobs: set[int] = set()
@@ -91,8 +95,14 @@ class Removals:
                     raise Violation(f"run {row.run} of job {job} is removed, and {later} fires follow it")
         elif job not in self.jobs or {row.run for row in rows} - self.runs:
             raise Violation(f"job {job} is removed in part: {len(gone)} of {len(rows)} runs")
+        limits = {"success": keep.success_ms, "failed": keep.others_ms, "cancelled": keep.others_ms}
+        if self._arrays.was_array(job):
+            # An array may have ended by tasks without runs: then it was cancelled.
+            known = [limit for limit in limits.values() if limit is not None]
+            limits = dict.fromkeys(limits, min(known) if known else None)
+            last = max(rows, key=lambda row: self._ended_ms[row.run])
         for row in gone if self._recurs(job) else [last]:
-            limit_ms = keep.success_ms if row.status == "success" else keep.others_ms
+            limit_ms = limits[row.status]
             age_ms = wall_ms - self._ended_ms[row.run]
             if limit_ms is None or age_ms < limit_ms:
                 raise Violation(f"run {row.run} of job {job} is removed {age_ms} ms after its end: {row.status}")
@@ -104,10 +114,14 @@ class Removals:
         for row in sorted(rows):
             if row.run in self.runs:
                 continue
-            if self._made(row.run) in ("requeued", "retry", "rerun"):
+            if self._made(row.run) in ("requeued", "retry", "rerun") and (row.job, row.task) in last:
                 tasks[last[row.job, row.task]] -= 1
             tasks[row.status] += 1
             last[row.job, row.task] = row.status
+        for task, state in self._arrays.ranges.items():
+            if task in last:
+                tasks[last[task]] -= 1
+            tasks["cancelled" if state == "cancelled" else "pending"] += 1
         totals = dict(self._scheduler.engine.look("SELECT status, tasks FROM totals"))
         if {status: count for status, count in totals.items() if count} != dict(+tasks):
             raise Violation(f"the scheduler counts {totals}, but its runs are {dict(+tasks)}")

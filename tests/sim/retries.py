@@ -32,7 +32,7 @@ _END: Final = """
 _AVOIDING: Final = """
     SELECT run_id, avoids, due_ms, wish LIKE '%probation":_%' AND wish NOT LIKE '%probation":false%', queue
     FROM runs r JOIN demands USING (demand_id) JOIN jobs j ON j.job_id = r.job_id
-    WHERE r.status = 'pending' AND blocked & 90 = 16
+    WHERE r.status = 'pending' AND blocked & 91 = 16
         AND coalesce(queue, 'default') NOT IN (SELECT queue FROM queues WHERE paused_ms IS NOT NULL)"""
 _CARELESS: Final = """
     SELECT run_id FROM runs WHERE status = 'pending' AND avoids IS NOT NULL AND blocked & 18 = 2"""

@@ -196,7 +196,7 @@ class Mailbox:
 class Habits:
     """How this seed's scheduler is set up. `commit_ms` bounds how long a turn takes. `places`: the addresses in the
     lists of workers. One of them is active at a time, and another one at the next start. `keep`: how long ended jobs
-    are kept.
+    are kept. `turn_tasks_max`: as of Settings.
     """
 
     timeout_ms: int
@@ -206,6 +206,7 @@ class Habits:
     commit_ms: int = 2
     places: int = 1
     keep: Keep = KEEP_ALL
+    turn_tasks_max: int = 1_000
 
 
 class Scheduler:
@@ -295,6 +296,7 @@ class Scheduler:
                 timeout_ms=self.habits.timeout_ms,
                 new_token=self._new_token,
                 keep=KEEP_ALL if self.away else self.habits.keep,
+                turn_tasks_max=self.habits.turn_tasks_max,
             ),
             now,
         )

@@ -66,6 +66,7 @@ class Simulation(World):
             frames_queued_max=chance.choice((3, 1_000)),
             places=Random(f"places {seed}").choice((1, 1, 2, 3)),
             keep=removals.habit(Random(f"keep {seed}")),
+            turn_tasks_max=Random(f"tasks {seed}").choice((1, 3, 1_000)),
         )
         told = Story(Timeline(), wanted=story)
         super().__init__(Setting(habits, slowest_ms, _POISONS), chance, Random(f"elsewhere {seed}"), told)
@@ -146,7 +147,7 @@ class Simulation(World):
             self.timeline.at(healed_ms + STRAY_MS + 5_000 * beat, self.judge.check_strays)
         # What callers have under way, and send once more, may still make work.
         self.timeline.run(self.timeline.now_ms + RETRY_MS)
-        work_ms = sum(one.script.lasts_ms for one in self.client.asked.values())
+        work_ms = sum(one.script.lasts_ms * max(1, len(one.indexes)) for one in self.client.asked.values())
         self.timeline.run(self.timeline.now_ms + HEALED_MS + work_ms, self.judge.all_ended)
         self.judge.check_all_ended()
         self.timeline.run(self.timeline.now_ms + QUIET_MS)

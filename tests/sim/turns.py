@@ -31,7 +31,7 @@ _WISH: Final = "SELECT wish FROM demands WHERE demand_id = ?"
 _RUNNING: Final = """
     SELECT j.limits FROM runs r JOIN jobs j USING (job_id) WHERE r.status = 'running' AND j.limits IS NOT NULL"""
 _DOUBLED: Final = """
-    SELECT unique_key, count(*) FROM jobs WHERE unique_key IS NOT NULL AND pending + running > 0
+    SELECT unique_key, count(*) FROM jobs WHERE unique_key IS NOT NULL AND pending + running + unmade > 0
     GROUP BY unique_key HAVING count(*) > 1"""
 
 

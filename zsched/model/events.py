@@ -24,6 +24,8 @@ class EventKind(StrEnum):
     # A job's starts.
     HELD = "held"
     RELEASED = "released"
+    TASKS_HELD = "tasks_held"
+    TASKS_RELEASED = "tasks_released"
     TASKS_CANCELLED = "tasks_cancelled"
     TASKS_RERUN = "tasks_rerun"
     FIRE_SKIPPED = "fire_skipped"

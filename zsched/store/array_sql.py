@@ -40,6 +40,9 @@ LIVE: Final = "of_array = 1 AND job_id = ? AND task BETWEEN ? AND ? AND status I
 LIVE_ALL: Final = "of_array = 1 AND job_id = ? AND status IN ('pending', 'running')"
 LEAVE_PLACES: Final = f"""
     UPDATE runs SET blocked = blocked | 1 WHERE {LIVE} AND status = 'pending' AND blocked & 1 = 0 RETURNING run_id"""
+LEAVE_ALL_PLACES: Final = """
+    UPDATE runs SET blocked = blocked | 1
+    WHERE status = 'pending' AND demand_id = ? AND of_array = 1 AND blocked & 1 = 0 RETURNING job_id"""
 # 8 is Blocked.HELD.
 HOLD_TASKS: Final = f"UPDATE runs SET blocked = blocked | 8 WHERE {LIVE} AND blocked & 8 = 0 RETURNING run_id"
 RELEASE_TASKS: Final = f"UPDATE runs SET blocked = blocked & ~8 WHERE {LIVE} AND blocked & 8 <> 0 RETURNING run_id"

@@ -10,12 +10,12 @@ from zsched.model.events import EventKind
 from zsched.model.lifecycle import Cause
 from zsched.model.limits import RESTORE_IDS_GAP, RESTORE_RUNS_MAX
 from zsched.model.schedule import ScheduleError, next_fire_ms
-from zsched.model.types import DemandId, RunId, lease_margin_ms
-from zsched.store import sql, transitions
+from zsched.model.types import DemandId, JobId, RunId, lease_margin_ms
+from zsched.store import array_sql, sql, transitions
 from zsched.store.contract import Restoration
 from zsched.store.ends import EndsWriter
 from zsched.store.engine import Engine
-from zsched.store.ledger import Note
+from zsched.store.ledger import Note, Shift
 from zsched.store.lives import PENDING, Change
 
 _UNKNOWN_END: Final = "the database was restored from a backup, which does not know how the run ended"
@@ -75,6 +75,8 @@ class IdentityWriter(EndsWriter):
             self.flush_counters(now_ms)
         for (demand_id,) in self._execute(sql.PENDING_DEMANDS) if lease_ms else ():
             if self._demand(DemandId(demand_id)).leased:
+                for (job_id,) in self._execute(array_sql.LEAVE_ALL_PLACES, (demand_id,)):
+                    self._ledger.shift(JobId(job_id), Shift(waiting=1))
                 self._execute(sql.DELAY, (now_ms + lease_ms, now_ms + lease_ms, demand_id))
         self._put_off_fires(lease_ms, now_ms)
         return len(running)

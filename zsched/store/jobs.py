@@ -17,6 +17,7 @@ from zsched.store.engine import Row
 from zsched.store.ledger import Note
 from zsched.store.lives import PENDING, RUNNING, Change
 from zsched.store.reruns import RerunsWriter
+from zsched.store.tasks import ALL
 
 # What a job asks for: as Demand, without its owner. A tuple, because it is made for each job, and a demand for few.
 Asked = tuple[tuple[str, ...], bool, str, tuple[tuple[str, int], ...]]
@@ -145,9 +146,11 @@ class JobsWriter(RerunsWriter):
 
     def release(self, job_id: JobId, actor: str, reason: str, now_ms: int) -> bool:
         released = bool(self._execute(acts.RELEASE_JOB, (now_ms, job_id)))
-        if job_id in self._arrays:
-            # Also tasks that were held by their indexes.
-            released |= self._open_tasks(job_id) > 0
+        if not released and job_id in self._arrays:
+            # Tasks may be held by their indexes.
+            return self.release_tasks(job_id, ALL, actor, reason, now_ms) > 0
+        if released and job_id in self._arrays:
+            self._open_tasks(job_id)
         elif released:
             self._ahead.waiting = None
             self._execute(acts.RELEASE_RUNS, (job_id,))

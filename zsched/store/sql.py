@@ -30,7 +30,7 @@ LEASE_GIVEN: Final = """
 DUE_FIRES: Final = """
     SELECT job_id, schedule, on_lost = 'fail', on_disconnect = 'stop' FROM jobs WHERE next_fire_ms <= ?"""
 PENDING_DEMANDS: Final = "SELECT DISTINCT demand_id FROM runs WHERE status = 'pending'"
-# 2 is Blocked.DUE.
+# 2 is Blocked.DUE. A run of an array has left its place before.
 DELAY: Final = """
     UPDATE runs SET blocked = blocked | 2, due_ms = CASE WHEN due_ms > ? THEN due_ms ELSE ? END
     WHERE status = 'pending' AND demand_id = ?"""

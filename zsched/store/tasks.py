@@ -186,7 +186,7 @@ class TasksWriter(Lives):
         count = self._ranges.change(job_id, self._array(job_id).array, part, {ranges.UNMADE}, (ranges.HELD, None, None))
         change = Change(at_ms=now_ms, actor=actor, detail=reason)
         if runs + count:
-            self._note_tasks(job_id, EventKind.HELD, runs + count, part, change)
+            self._note_tasks(job_id, EventKind.TASKS_HELD, runs + count, part, change)
         return runs + count
 
     def _close_tasks(self, job_id: JobId, part: Part = ALL) -> int:
@@ -201,7 +201,7 @@ class TasksWriter(Lives):
         count = self._open_tasks(job_id, part)
         if count:
             change = Change(at_ms=now_ms, actor=actor, detail=reason)
-            self._note_tasks(job_id, EventKind.RELEASED, count, part, change)
+            self._note_tasks(job_id, EventKind.TASKS_RELEASED, count, part, change)
         return count
 
     def _open_tasks(self, job_id: JobId, part: Part = ALL) -> int:

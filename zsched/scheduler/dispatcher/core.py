@@ -12,7 +12,7 @@ from functools import partial
 from typing import TypeVar, cast
 
 from zsched import protocol
-from zsched.model.limits import TICK_MS_MAX, TURN_TASKS_MAX
+from zsched.model.limits import TICK_MS_MAX
 from zsched.model.types import Now, WorkerId
 from zsched.scheduler.dispatcher import (
     access,
@@ -244,7 +244,7 @@ class Dispatcher:
         self._upkeep.end_token_jobs(self._cancels.cancel, now)
         if drained:
             departures.judge_silence(self._store, self._sessions, self._settings.timeout_ms, now)
-        crowded = self._store.make_tasks(now.wall_ms, TURN_TASKS_MAX)
+        crowded = self._store.make_tasks(now.wall_ms, self._settings.turn_tasks_max)
         self._store.end_jobs(now.wall_ms)
         send_runs = partial(self._delivery.send_runs, now)
         self._avoidance.begin(self._settings.timeout_ms, now, send_runs)

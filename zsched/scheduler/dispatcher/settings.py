@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from zsched.model.limits import PENDING_RUNS_MAX
+from zsched.model.limits import PENDING_RUNS_MAX, TURN_TASKS_MAX
 from zsched.scheduler.dispatcher.retention import KEEP_ALL, Keep
 from zsched.scheduler.dispatcher.translation import Unseal
 
@@ -21,7 +21,7 @@ class Settings:
 
     `new_token` makes the token of a session. `pending_max`: the most tasks that may be pending. `keyed`: each worker
     proves its name by a key; frames without that key are refused. `unseal` opens the secrets of jobs. `keep`: how long
-    ended jobs are kept.
+    ended jobs are kept. `turn_tasks_max`: the most tasks of arrays that a turn makes.
     """
 
     epoch: int
@@ -31,3 +31,4 @@ class Settings:
     keyed: bool = False
     unseal: Unseal = refuse_secret
     keep: Keep = KEEP_ALL
+    turn_tasks_max: int = TURN_TASKS_MAX
