@@ -95,9 +95,22 @@ def test_failed_tasks_run_again_by_one_command(cli: Cli, tmp_path: Path) -> None
     assert runs == [1] * 8 + [2] * 2
     assert cli.good("rerun", f"{job}.3-4") == f"{job}.3-4 runs again\n"
     assert cli.good("wait", str(job)) == f"{job} success (10 tasks)\n"
-    code, out, err = cli("rerun", "--failed", str(job))
-    assert (code, out) == (1, "")
-    assert err.startswith("zsched: ")
+    # Nothing has failed, and that is no failure.
+    assert cli.good("rerun", "--failed", str(job)) == ""
+
+
+def test_failed_tasks_among_other_jobs_run_again(cli: Cli) -> None:
+    good, bad = cli.scheduler.submit("true", "exit 3")
+    array = submitted(cli("submit", "--wait", "--array=0-3", "test {} -lt 2")[1])
+    cli("wait", "-q", f"{good}-{bad}")
+    assert cli.good("rerun", "--failed", f"{good}-{array}") == f"{bad} runs again\n{array} runs again\n"
+    assert cli("wait", "-q", str(bad), str(array))[0] == 1
+    assert cli.good("rerun", "--failed", str(bad)) == f"{bad} runs again\n"
+    cli("wait", "-q", str(bad))
+    assert str(array) in cli.good("rerun", "--failed", "all", "--yes")
+    cli("wait", "-q", str(array))
+    attempts = [task["last_run"]["attempt"] for task in cli.scheduler.get(f"/jobs/{array}/tasks")]
+    assert attempts == [1, 1, 3, 3]
 
 
 def test_tasks_are_cancelled_held_and_released(cli: Cli) -> None:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from zsched.client.client import Action, Client, Group, Job, NotFound, Refused
 from zsched.client.lists import query
 from zsched.commands import exits, options, selection, table
 from zsched.commands.selection import Tasks
-from zsched.model.limits import JOBS_SHOWN_MAX
+from zsched.model import spans
+from zsched.model.limits import JOBS_SHOWN_MAX, PAGE_ROWS_MAX
 from zsched.model.spans import Spans
 
 
 class Act(NamedTuple):
     """An act of POST /jobs/bulk. `done`: a word for each outcome that is a success. `refused`: a sentence for each
     refusal. `quiet`: the refusals that --quiet leaves out. `alone`: `all` is asked for without --all-owners, too.
-    `of_tasks`: single tasks can be named. `only`: a status; the act on one job is then one on its tasks with it.
+    `of_tasks`: single tasks can be named. `by_task`: with a status, it acts on those tasks of an array.
     """
 
     action: Action
@@ -26,7 +28,7 @@ class Act(NamedTuple):
     quiet: tuple[str, ...] = ()
     alone: bool = False
     of_tasks: bool = True
-    only: str | None = None
+    by_task: bool = False
 
 
 def act(doc: str, argv: Sequence[str], what: Act, statuses: tuple[str, ...] = ()) -> int:
@@ -51,17 +53,22 @@ def act(doc: str, argv: Sequence[str], what: Act, statuses: tuple[str, ...] = ()
             return exits.FAILED
         tasks = on_tasks(client, what, selection.resolve_tasks(chosen, client), arguments)
         groups: dict[str, Group] = {}
-        if len(ids) == 1 and status in (None, what.only):
-            groups = single(client, what, next(iter(ids)), reason, quiet=quiet, only=status)
+        if what.by_task and status is not None:
+            every = client.jobs(status, owner=owner) if chosen.every else ()
+            ids |= spans.of_numbers(job.id for job in every if job.schedule is None)
+            for number in arrays_with(client, ids, status):
+                ids -= Spans(((number, number),))
+                merge(groups, single(client, what, number, reason, quiet=quiet, failed=True))
+        if len(ids) == 1 and status is None:
+            groups = single(client, what, next(iter(ids)), reason, quiet=quiet)
         elif ids:
-            groups = client.bulk(what.action, ids, status=status, reason=reason)
-            complain(groups, what, quiet=quiet)
+            some = client.bulk(what.action, ids, status=status, reason=reason)
+            complain(some, what, quiet=quiet)
+            merge(groups, some)
         named = groups.keys() | tasks.keys()
         code = exits.NOT_FOUND if named & {"unknown_job", "unknown_task"} else int(bool(named - what.done.keys()))
-        if chosen.every:
-            for name, group in client.bulk(what.action, None, owner=owner, status=status, reason=reason).items():
-                before = groups.get(name, Group(0, Spans()))
-                groups[name] = Group(before.size + group.size, before.jobs | group.jobs)
+        if chosen.every and not (what.by_task and status is not None):
+            merge(groups, client.bulk(what.action, None, owner=owner, status=status, reason=reason))
     if arguments["--json"]:
         outcome: dict[str, object] = {
             name: {"count": group.size, "jobs": str(group.jobs)} for name, group in groups.items()
@@ -72,6 +79,19 @@ def act(doc: str, argv: Sequence[str], what: Act, statuses: tuple[str, ...] = ()
             print(selector, what.done.get("ending", what.done["done"]))
         show(groups, what)
     return code
+
+
+def merge(groups: dict[str, Group], more: Mapping[str, Group]) -> None:
+    """Add groups of jobs to others."""
+    for name, group in more.items():
+        before = groups.get(name, Group(0, Spans()))
+        groups[name] = Group(before.size + group.size, before.jobs | group.jobs)
+
+
+def arrays_with(client: Client, ids: Spans, status: str) -> list[int]:
+    """The arrays among jobs that have tasks with a status."""
+    pages = (client.rows(f"/jobs?first={first}&last={last}&limit={PAGE_ROWS_MAX}") for first, last in ids.spans)
+    return [view["id"] for view in chain.from_iterable(pages) if view.get("tasks", {}).get(status)]
 
 
 def on_tasks(
@@ -104,17 +124,19 @@ def _question(client: Client, what: Act, ids: Spans, owner: str | None, status: 
     return f"{what.action} {counted(len(ids | client.unfinished(owner, status)), 'job')} of {whose}?"
 
 
-def single(client: Client, what: Act, number: int, reason: str, *, quiet: bool, only: str | None) -> dict[str, Group]:
-    """Act on one job, or print the scheduler's error. Returns the outcome in the form of Client.bulk. `only`: on those
-    tasks of it.
+def single(
+    client: Client, what: Act, number: int, reason: str, *, quiet: bool, failed: bool = False
+) -> dict[str, Group]:
+    """Act on one job, or print the scheduler's error. Returns the outcome in the form of Client.bulk. `failed`: only
+    the failed tasks of an array run again.
     """
     jobs = Spans(((number, number),))
     job = Job(client, {"id": number})
     try:
-        if only is None:
-            getattr(job, what.action)(reason)
-        else:
+        if failed:
             job.rerun(reason, failed=True)
+        else:
+            getattr(job, what.action)(reason)
     except NotFound:
         exits.say(f"unknown job {number}")
         return {"unknown_job": Group(1, jobs)}

@@ -39,7 +39,7 @@ _RERUN: Final = Act(
         "not_owner": "",
     },
     alone=True,
-    only="failed",
+    by_task=True,
 )
 
 
