@@ -99,6 +99,24 @@ EXAMPLES: Final = (
         {"status": "success", "unique": "index"},
     ),
     Example(
+        "array",
+        {"command": "test $ZSCHED_TASK -lt 3", "array": "0-2%2"},
+        "zsched submit --array 0-2%2 'test {} -lt 3'",
+        {"status": "success", "array": "0-2%2"},
+    ),
+    Example(
+        "each",
+        {"command": 'test -d "$ZSCHED_ENTRY"', "each": ["/usr", "/tmp"]},
+        "printf '/usr\\n/tmp\\n' | zsched submit --each - test -d {}",
+        {"status": "success", "entries": 2},
+    ),
+    Example(
+        "max_fails",
+        {"command": "exit 3", "array": "0-9%1", "max_fails": 0},
+        "zsched submit --array 0-9%1 --max-fails 0 'exit 3'",
+        {"status": "failed", "max_fails": 0, "tasks.cancelled": 9},
+    ),
+    Example(
         "env",
         {"command": "echo $LEVEL", "env": {"LEVEL": "3"}},
         "zsched submit --env LEVEL=3 'echo $LEVEL'",

@@ -1221,9 +1221,39 @@ _REMOVALS: Final = (
     ),
     removal(
         15,
+        "a body of lines is received whatever its reader does",
+        "system/test_upload.py::test_a_slow_reader_holds_the_connection_and_little_memory",
+        returns("Upload.has_room", "True"),
+    ),
+    removal(
+        15,
+        "bytes after a broken body are a request",
+        "system/test_upload.py::test_nothing_after_a_broken_body_is_a_request",
+        ("Channel.received", "before.error is not None", "False"),
+    ),
+    removal(
+        15,
+        "a caller that kept its body may go on",
+        "system/test_upload.py::test_a_caller_that_waits_sends_its_body_only_after_the_word_to_go_on",
+        never("Task.build_response_header", "upload is not None and (upload.is_kept_back or upload.is_broken)"),
+    ),
+    removal(
+        15,
+        "a line has any length",
+        "unit/test_ndjson.py::test_a_line_without_end_is_refused_before_it_is_in_memory",
+        never("ndjson._lines", "len(rest) > (JOB_LINE_BYTES_MAX if number == 1 else ENTRY_LINE_BYTES_MAX)"),
+    ),
+    removal(
+        6,
+        "an entry may be inside quotes",
+        "unit/test_template.py::test_a_place_inside_quotes_is_refused_with_the_remedy",
+        never("template._demand_outside", "inside in _INSIDE"),
+    ),
+    removal(
+        15,
         "a large body goes by a temporary file",
         "system/test_server.py::test_large_bodies_take_no_descriptors",
-        ("Parser.parse_header", "            self.body_rcv.buf = Body()", "            pass"),
+        ("Parser.parse_header", "            self.body_rcv.buf = body", "            pass"),
     ),
     removal(
         15,
@@ -1270,7 +1300,7 @@ _REMOVALS: Final = (
         15,
         "the room of a large body is not given back",
         "unit/test_rest_bodies.py::test_room_is_given_back_whatever_came_of_the_request",
-        without_call("Admission.process_response", "self._room.give_back"),
+        without_call("Admission.process_response", "room.give_back"),
     ),
     removal(
         15,

@@ -27,7 +27,8 @@ post() {
 }
 
 register() {
-    printf '{"worker_id": "%s"}' "$name" | post /workers/register
+    # It runs tasks of arrays, which need their index or their entry.
+    printf '{"worker_id": "%s", "can": ["task", "entry"]}' "$name" | post /workers/register
 }
 
 # quoted: text on stdin as the inside of a JSON string. Bytes that are no text, and control characters, are left out.
@@ -43,15 +44,15 @@ number() {
     sed -n 's/.*[{,]"'"$1"'":\([0-9]*\)[,}].*/\1/p' "$work/job"
 }
 
-# command: the command in the answer of `next`. Only control characters come as \uXXXX, all others as they are.
-command_of_job() {
-    LC_ALL=C awk '
+# text FIELD: a text in the answer of `next`. Only control characters come as \uXXXX, all others as they are.
+text() {
+    LC_ALL=C awk -v begin="[{,]\"$1\":\"" '
         function hex(digits, i, value) {
             for (i = 1; i <= 4; i++) value = value * 16 + index("0123456789abcdef", tolower(substr(digits, i, 1))) - 1
             return value
         }
         BEGIN { plain["n"] = "\n"; plain["t"] = "\t"; plain["r"] = "\r"; plain["b"] = "\b"; plain["f"] = "\f" }
-        match($0, /[{,]"command":"/) {
+        match($0, begin) {
             $0 = substr($0, RSTART + RLENGTH)
             while (match($0, /["\\]/) && substr($0, RSTART, 1) == "\\") {
                 printf "%s", substr($0, 1, RSTART - 1)
@@ -92,7 +93,8 @@ while [ -z "$stopping" ]; do
     status=$(printf '{"worker_id": "%s", "run_id": %d, "status": "running"}' "$name" "$run" | post "/jobs/$job/log")
     [ "$status" = 200 ] || continue
 
-    sh -c -- "$(command_of_job)" </dev/null >"$work/stdout" 2>"$work/stderr"
+    entry=$(text entry && echo .)
+    ZSCHED_TASK=$(number task) ZSCHED_ENTRY=${entry%.} sh -c -- "$(text command)" </dev/null >"$work/stdout" 2>"$work/stderr"
     code=$?
     [ "$code" = 0 ] && end=success || end=failed
     {

@@ -12,7 +12,17 @@ from typing import Any
 import pytest
 
 from tests.system.answers import Reply, Stub, as_json, following, problem, replies
-from zsched.client.client import PATIENCE_S, Chunk, Client, ClientError, NotFound, Refused, Unreachable, WaitTimeout
+from zsched.client.client import (
+    PATIENCE_S,
+    Chunk,
+    Client,
+    ClientError,
+    Job,
+    NotFound,
+    Refused,
+    Unreachable,
+    WaitTimeout,
+)
 from zsched.commands import submit, waiting, watching
 from zsched.model import spans
 from zsched.model.limits import FAILED_SHOWN_MAX
@@ -412,18 +422,145 @@ def test_a_failed_reading_ends_the_watch(stub: Stub, client: Client) -> None:
         watching.Watch(client, Kept(), ("stdout",)).run(3)
 
 
-@pytest.mark.parametrize("count", [1, 2])
-def test_a_full_scheduler_is_asked_again_after_the_time_that_it_says(
-    stub: Stub, client: Client, capsys: pytest.CaptureFixture[str], count: int
-) -> None:
-    made = [job(1 + place, "pending") for place in range(count)]
-    stub.answer = replies(problem(429, "full", Retry_After="0"), as_json(made if count > 1 else made[0], 201))
-    stored = submit.store_jobs(client, [{}] * count, "k", patient=True)
-    assert [one.id for one in stored] == [one["id"] for one in made]
-    assert capsys.readouterr().err == "zsched: it is full; trying again in 0 s\n"
-
-
 def test_submit_of_a_single_job_reports_that_the_scheduler_is_full(stub: Stub, client: Client) -> None:
     stub.answer = replies(problem(429, "full", Retry_After="0"))
     with pytest.raises(Refused, match="it is full"):
-        submit.store_jobs(client, [{}], "k", patient=False)
+        submit.store(client, {}, None, "k")
+
+
+# Arrays.
+
+
+def array(status: str, **counts: int) -> dict[str, Any]:
+    """Job 5, an array with this number of tasks in each state."""
+    states = dict.fromkeys(("pending", "running", "success", "failed", "cancelled"), 0) | counts
+    return job(5, status) | {"tasks": {"total": sum(states.values())} | states}
+
+
+def row(index: int, status: str, **run: object) -> dict[str, Any]:
+    return {"task": index, "status": status, "entry": f"e{index}", **({"last_run": run} if run else {})}
+
+
+def test_entries_are_sent_as_lines_and_again_when_the_answer_is_lost(stub: Stub, client: Client) -> None:
+    bodies: list[bytes] = []
+
+    def answer(_method: str, _path: str, body: bytes) -> Reply:
+        bodies.append(body)
+        return None if len(bodies) == 1 else as_json(array("pending", pending=3), 201)
+
+    stub.answer = answer
+    entries: Iterator[object] = iter(["a b", 5, "ä\n"])
+    made = client.submit("cp {} x", each=entries, name="n", array="%2", idempotency_key="k")
+    assert (made.id, made.counts) == (5, array("pending", pending=3)["tasks"])
+    head = b'{"name":"n","array":"%2","command":"cp \\"$ZSCHED_ENTRY\\" x"}'
+    assert bodies == [head + b'\n"a b"\n5\n' + '"ä\\n"\n'.encode()] * 2
+    assert [headers["Content-Type"] for headers in stub.headers] == ["application/x-ndjson"] * 2
+    assert {headers["Idempotency-Key"] for headers in stub.headers} == {'"k"'}
+
+
+def test_inputs_of_map_are_the_entries_of_one_job(stub: Stub, client: Client) -> None:
+    bodies: list[list[Any]] = []
+
+    def answer(_method: str, _path: str, body: bytes) -> Reply:
+        bodies.append([json.loads(line) for line in body.splitlines()])
+        return as_json(array("pending", pending=2), 201)
+
+    stub.answer = answer
+    client.map("wc {}", range(2))
+    client.map(["wc", "{}"], ["a", "b"], timeout="5s")
+    client.map("cp {1} {2}", ["a b", "c"], iter([1, 2]))
+    (wc, *numbers), (argv, *names), (cp, *pairs) = bodies
+    assert (wc["command"], wc["name"], numbers) == ('wc "$ZSCHED_ENTRY"', "wc {}", ["0", "1"])
+    assert (argv["argv"], argv["timeout"], names) == (["wc", "{}"], "5s", ["a", "b"])
+    assert (cp["command"], pairs) == ('eval "set -- $ZSCHED_ENTRY"; cp "${1}" "${2}"', ["'a b' 1", "c 2"])
+
+
+def test_each_task_comes_once_when_it_has_ended(stub: Stub, client: Client) -> None:
+    views = replies(
+        as_json(array("running", pending=2, success=1)),
+        as_json(array("running", pending=1, success=1, failed=1)),
+        as_json(array("failed", success=2, failed=1)),
+    )
+    rows = {"success": [row(1, "success")], "failed": [row(0, "failed", exit_code=3, reason="exit")]}
+
+    def answer(method: str, path: str, body: bytes) -> Reply:
+        if "/tasks" not in path:
+            return views(method, path, body)
+        return as_json(rows[path.rpartition("=")[2]])
+
+    stub.answer = answer
+    ended = Job(client, array("running")).as_completed(DEADLINE_S)
+    first = next(ended)
+    assert (first.id, first.index, first.entry, first.status, first.done) == ("5.1", 1, "e1", "success", True)
+    second = next(ended)
+    assert (second.index, second.exit_code, second.reason) == (0, 3, "exit")
+    rows["success"].append(row(2, "success"))
+    assert [task.index for task in ended] == [2]
+
+
+def test_task_is_found_by_its_index(stub: Stub, client: Client) -> None:
+    stub.answer = replies(as_json([row(4, "pending")]), as_json([row(4, "running")]), as_json([row(4, "success")]))
+    task = Job(client, array("running")).task(4)
+    assert task.wait(DEADLINE_S).status == "success"
+    assert {path for _, path in stub.asked} == {"/jobs/5/tasks?after=3&limit=1"}
+    stub.answer = lambda *_: as_json([row(9, "pending")])
+    with pytest.raises(NotFound, match="job 5 has no task 4"):
+        task.refresh()
+    stub.answer = replies(as_json(array("running")), as_json([row(4, "cancelled")]))
+    assert task.cancel("too old").status == "cancelled"
+    assert ("POST", "/jobs/5/cancel?task=4&reason=too%20old") in stub.asked
+
+
+def test_wait_for_an_array_prints_each_failure_once(
+    stub: Stub, client: Client, capsys: pytest.CaptureFixture[str]
+) -> None:
+    views = replies(
+        as_json(array("running", running=2, failed=1)),
+        as_json(array("running", running=2, failed=1)),
+        as_json(array("failed", success=1, failed=2)),
+    )
+    failed = [row(2, "failed", exit_code=3, reason="exit")]
+
+    def answer(method: str, path: str, body: bytes) -> Reply:
+        if "/tasks" not in path:
+            return views(method, path, body)
+        shown = as_json(failed)
+        failed.insert(0, row(1, "failed", signal=9, reason="signal"))
+        return shown
+
+    stub.answer = answer
+    ended = waiting.wait_for_tasks(Job(client, array("running", running=3)), None, quiet=False)
+    assert waiting.line(ended) == "5 failed (2 failed of 3 tasks)"
+    assert capsys.readouterr() == (
+        "5.2 failed (exit code 3)  e2\n5.1 failed (signal 9, SIGKILL)  e1\n",
+        "",
+    )
+
+
+def test_wait_for_an_array_with_many_failures_is_short(
+    stub: Stub, client: Client, capsys: pytest.CaptureFixture[str]
+) -> None:
+    most = FAILED_SHOWN_MAX
+    rows = [row(index, "failed") for index in range(most + 5)]
+    ended = array("failed", failed=most + 5)
+    stub.answer = lambda _method, path, _body: as_json(rows if "/tasks" in path else ended)
+    waiting.wait_for_tasks(Job(client, ended), None, quiet=False)
+    out, err = capsys.readouterr()
+    assert out.count("\n") == most
+    command = f"zsched show 5 --status failed --limit {most + 5}"
+    assert err == f"zsched: the first {most} failed tasks are shown; `{command}` lists all\n"
+    stub.answer = lambda *_: as_json(array("running", running=1))
+    with pytest.raises(WaitTimeout, match=r"job 5 had not ended after 0\.1 s"):
+        waiting.wait_for_tasks(Job(client, array("running", running=1)), 0.1, quiet=True)
+
+
+def test_progress_of_an_array_is_counts_and_the_time_left() -> None:
+    counts = array("running", success=4_980, failed=20, running=4, pending=496)["tasks"]
+    assert waiting.state_line(counts) == "4,980 succeeded · 20 failed · 4 running · 496 pending"
+    pace = waiting.Pace(100.0, 1_000)
+    assert pace.left_s(101.0, 2_000, 5_500) is None
+    assert pace.left_s(140.0, 1_000, 5_500) is None
+    left_s = pace.left_s(140.0, 5_000, 5_500)
+    assert left_s == 5.0
+    assert waiting.state_line(counts, left_s) == "4,980 succeeded · 20 failed · 4 running · 0:05 left"
+    assert waiting.state_line({"success": 1}, 3_723.4) == "1 succeeded · 1:02:03 left"

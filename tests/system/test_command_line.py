@@ -155,14 +155,6 @@ def test_submit_of_a_recurring_job(cli: Cli) -> None:
     assert re.fullmatch(r"zsched: schedule: .*\n", err)
 
 
-def test_each_line_of_stdin_is_a_job(cli: Cli) -> None:
-    out = cli.good("submit", "--wait", "--each-line", "-", "printf %s {}", given=b"a b\n\nit's $HOME\n")
-    first, last = map(int, re.findall(r"\d+", out.splitlines()[0]))
-    assert out.splitlines()[0] == f"jobs {first}-{last}"
-    assert sorted(out.splitlines()[1:]) == [f"{first} success", f"{last} success"]
-    assert cli.good("logs", str(first)) + cli.good("logs", str(last)) == "a bit's $HOME"
-
-
 @pytest.mark.parametrize(("command", "code"), [("true", 0), ("exit 9", 9), ("kill -9 $$", 137), ("kill -TERM $$", 143)])
 def test_submit_wait_ends_with_the_jobs_own_code(cli: Cli, command: str, code: int) -> None:
     assert cli("submit", "--wait", "-q", command)[0] == code
@@ -172,12 +164,6 @@ def test_submit_wait_reports_why_the_job_has_no_exit_code(cli: Cli) -> None:
     code, out, err = cli("submit", "--wait", "-q", "--timeout=200ms", "sleep 60")
     number = out.strip()
     assert (code, err) == (124, f"zsched: job {number} failed (timeout after 200ms)\n")
-
-
-def test_submit_wait_of_several_fails_when_one_fails(cli: Cli) -> None:
-    code, out, err = cli("submit", "--wait", "--json", "--each-line=-", given=b"exit 3\ntrue\n")
-    assert (code, err) == (1, "")
-    assert [job["last_run"]["exit_code"] for job in json.loads(out)] == [3, 0]
 
 
 def test_wait_tells_each_end_and_fails_when_a_job_did(cli: Cli) -> None:
@@ -237,9 +223,7 @@ def test_many_jobs_are_submitted_cancelled_and_waited_for_in_few_lines(cli: Cli)
     """Ranges go from one command to the next, and a thousand jobs are no thousand lines."""
     blockers = cli.scheduler.submit(*["sleep 60"] * 8)
     cli.running()
-    code, out, err = cli("submit", "--range", "--each-line", "-", given=b"true\n" * 1_000)
-    assert (code, err) == (0, "")
-    first, last = map(int, out.strip().split("-"))
+    first, *_, last = cli.scheduler.submit(*["true"] * 1_000)
     assert last - first == 999
     # The worker may hold some that wait for its slots.
     told = re.fullmatch(r"(\d+) cancelled(?:, (\d+) cancelling)?\n", cli.good("cancel", f"{first}-{first + 599}"))
@@ -257,10 +241,10 @@ def test_many_jobs_are_submitted_cancelled_and_waited_for_in_few_lines(cli: Cli)
 
 
 def test_wait_for_many_shows_those_that_failed(cli: Cli) -> None:
-    code, out, err = cli("submit", "--wait", "--each-line", "-", given=b"true\n" * 22 + b"exit 3\n")
-    (_, failed), *rest = (line.split(maxsplit=1) for line in out.splitlines())
-    last = int(failed.split("-")[1])
-    assert (code, rest, err) == (1, [[str(last), "failed (exit code 3)"], ["22", "success, 1 failed"]], "")
+    first, *_, last = cli.scheduler.submit(*["true"] * 22, "exit 3")
+    code, out, err = cli("wait", f"{first}-{last}")
+    assert (code, err) == (1, "")
+    assert out == f"{last} failed (exit code 3)\n22 success, 1 failed\n"
 
 
 def test_cancel_of_pending_jobs_leaves_running_ones(tmp_path: Path) -> None:
@@ -562,9 +546,9 @@ def test_without_a_stderr_what_belongs_there_is_not_on_stdout(cli: Cli) -> None:
 
 
 def test_a_stdin_that_is_closed_has_no_lines(cli: Cli) -> None:
-    process = cli.start("submit", "--each-line=-", argv=["sh", "-c", 'exec "$@" <&-', "sh", *ZSCHED])
+    process = cli.start("submit", "--each=-", argv=["sh", "-c", 'exec "$@" <&-', "sh", *ZSCHED])
     _, err = process.communicate(timeout=DEADLINE_S)
-    assert (process.returncode, err) == (2, b"zsched: stdin is closed, and --each-line is to read it\n")
+    assert (process.returncode, err) == (2, b"zsched: stdin is closed, and --each is to read it\n")
 
 
 def test_a_plain_command_imports_nothing_heavy(cli: Cli) -> None:

@@ -47,6 +47,8 @@ class Place:
         def ended() -> bool:
             view.update(self.scheduler.get(f"/jobs/{job}"))
             run = view.get("last_run")
+            if "tasks" in view:
+                return view["status"] in FINAL
             if run is None or example.observed.get("status") == "pending":
                 return True
             return view["status"] in FINAL and run["status"] in FINAL
@@ -54,6 +56,7 @@ class Place:
         until(ended)
         run = view.pop("last_run", None) or {}
         found = view | {f"run.{name}": value for name, value in run.items()}
+        found |= {f"tasks.{name}": value for name, value in view.get("tasks", {}).items()}
         found |= {f"why.{name}": value for name, value in view.get("why", {}).items()}
         if "start_time" in run:
             passed = datetime.fromisoformat(run["start_time"]) - datetime.fromisoformat(view["created_at"])

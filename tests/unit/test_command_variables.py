@@ -34,7 +34,7 @@ def test_secret_comes_from_the_environment_or_a_file_and_is_not_shown(
     given = ("--secret-env", "TOKEN", "--secret-env", f"KEY=@{tmp_path}/key")
     assert dry(capsys, *given)["secret_env"] == {"TOKEN": "***", "KEY": "***"}
     found = options.parse(submit.__doc__ or "", [*given, "true"])
-    (body,) = submit.read_jobs(found)
+    body = submit.read_job(found)
     assert body["secret_env"] == {"TOKEN": SECRET, "KEY": f"{SECRET}\n{SECRET}"}
 
 

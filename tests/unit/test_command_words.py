@@ -63,9 +63,10 @@ def job(status: str, **run: object) -> Job:
     ],
 )
 def test_a_selector_names_jobs(words: list[str], expected: tuple[list[int], bool, bool]) -> None:
-    ids, last, every, flows = selection.parse(words)
+    ids, last, every, flows, tasks = selection.parse(words)
     assert (list(ids), last, every) == expected
     assert not flows
+    assert not tasks
 
 
 def test_selectors_name_flows_among_jobs() -> None:
@@ -75,7 +76,24 @@ def test_selectors_name_flows_among_jobs() -> None:
         selection.parse(["flow:x"])
 
 
-@pytest.mark.parametrize("word", ["", "x", "-3", "3-", "1,,2", "1.5", "8-3", "LAST", "0-99999999999", "1-1000001", "²"])
+def test_a_selector_names_tasks_of_a_job() -> None:
+    chosen = selection.parse(["12.3", "5,12.4-8", "last.0"])
+    assert (list(chosen.ids), chosen.tasks) == ([5], ((12, 3, 3), (12, 4, 8), (None, 0, 0)))
+    assert list(map(str, chosen.tasks)) == ["12.3", "12.4-8", "last.0"]
+    assert selection.single("12.3", tasks=True).tasks == ((12, 3, 3),)
+    with pytest.raises(ValueError, match=r"12\.3 names a task; name a job"):
+        selection.single("12.3")
+    with pytest.raises(ValueError, match="may name several jobs"):
+        selection.single("12.3-4", tasks=True)
+
+
+@pytest.mark.parametrize("word", ["1.", ".5", "1.5.2", "all.3", "1-2.3", "1.-3", "1.99999999999", "3.8-2"])
+def test_what_names_no_tasks_is_refused(word: str) -> None:
+    with pytest.raises(ValueError, match=r"names no tasks; write 12\.3 or 12\.3-8|runs backwards"):
+        selection.parse([word])
+
+
+@pytest.mark.parametrize("word", ["", "x", "-3", "3-", "1,,2", "8-3", "LAST", "0-99999999999", "1-1000001", "²"])
 def test_what_names_no_jobs_or_too_many_is_refused(word: str) -> None:
     with pytest.raises(ValueError, match=r"names no jobs|runs backwards|are too many"):
         selection.parse([word])
@@ -108,35 +126,12 @@ def test_one_word_is_a_line_for_sh_and_several_are_quoted(words: list[str], expe
 
 
 @pytest.mark.parametrize(
-    ("words", "given", "expected"),
-    [
-        ([], "echo $X", "echo $X"),
-        (["gzip"], "a b", "gzip 'a b'"),
-        (["gzip -9 {} && rm {}"], "a b", "gzip -9 'a b' && rm 'a b'"),
-        (["convert", "{}", "{}.png"], "it's", """convert 'it'"'"'s' 'it'"'"'s.png'"""),
-        (["cat", "-n"], "$(reboot)", "cat -n '$(reboot)'"),
-    ],
-)
-def test_a_line_of_input_stands_quoted_where_the_braces_are_or_last(
-    words: list[str], given: str, expected: str
-) -> None:
-    assert line.for_input(words, given) == expected
-
-
-@pytest.mark.parametrize(
     "argv",
     [["12", "-f", "--tail", "3"], ["-f", "12", "-tail=3"], ["--tail=9", "-f", "--tail=3", "--", "12"]],
 )
 def test_options_may_stand_after_the_words_where_no_command_is_taken(argv: list[str]) -> None:
     found = options.parse(PAGES["logs"], argv, mixed=True)
     assert (found["<job>"], found["--follow"], found["--tail"]) == ("12", True, "3")
-
-
-def test_each_request_of_a_submit_has_a_key_of_its_own() -> None:
-    given = options.parse(PAGES["submit"], ["--idempotency-key=k", "ls"])
-    assert [submit.key_of(given, place) for place in (0, 1, 2)] == ["k", "k.2", "k.3"]
-    bare = options.parse(PAGES["submit"], ["ls"])
-    assert len({submit.key_of(bare, place) for place in (0, 0, 1)}) == 3
 
 
 @pytest.mark.parametrize("argv", [["ls", "-la", "--name=x"], ["--", "ls", "-la", "--name=x"]])
@@ -156,9 +151,28 @@ def test_dry_run_quotes_a_program_without_a_shell(capsys: pytest.CaptureFixture[
         ("submit", [], "missing <cmd>, such as 'make test'"),
         ("submit", ["--on", "5", "ls"], "no option --on; --help lists them all"),
         ("submit", ["--run-now", "ls"], "--run-now goes with --cron"),
-        ("submit", ["--idempotency-key=", "ls"], "--idempotency-key: 1 to 240 printable ASCII characters"),
-        ("submit", [f"--idempotency-key={'k' * 241}", "ls"], "--idempotency-key: 1 to 240"),
-        ("submit", ["--idempotency-key=ß", "ls"], "--idempotency-key: 1 to 240"),
+        (
+            "submit",
+            ["--each=a", "echo '{}'"],
+            "{} stands inside quotes: write it outside, where it is quoted by itself",
+        ),
+        ("submit", ["--each=a", "--each-line=b", "ls"], "--each and --each-line are the same"),
+        ("submit", ["--each=", "ls"], "--each is empty"),
+        ("submit", ["--max-fails=1", "ls"], "--max-fails goes with --array or --each"),
+        (
+            "submit",
+            ["--array=%4", "ls"],
+            "--array=%4 says only how many tasks run at once: write 0-15%4, or add --each",
+        ),
+        ("submit", ["--stdin", "--each=-", "ls"], "--stdin and --each=- both read stdin"),
+        ("run", ["--array=0-3", "ls"], "no option --array; an array is submitted by `zsched submit`, with --wait"),
+        ("edit", ["12.3", "--name=x"], "12.3 names a task; name a job"),
+        ("delete", ["12.3"], "12.3 names tasks; name whole jobs"),
+        ("wait", ["12.3", "13"], "12.3 and whole jobs: wait for them by two commands"),
+        ("cancel", ["12.3", "--status=running"], "--status is for whole jobs, not for tasks such as 12.3"),
+        ("submit", ["--idempotency-key=", "ls"], "--idempotency-key: 1 to 255 printable ASCII characters"),
+        ("submit", [f"--idempotency-key={'k' * 256}", "ls"], "--idempotency-key: 1 to 255"),
+        ("submit", ["--idempotency-key=ß", "ls"], "--idempotency-key: 1 to 255"),
         ("submit", ["--wait", "--cron=* * * * *", "ls"], "never ends"),
         ("submit", ["--cron=", "ls"], "--cron is empty"),
         ("submit", ["--name", " ", "ls"], "--name is empty"),
@@ -276,18 +290,58 @@ def test_words_behind_the_command_cause_no_warning(argv: list[str], capsys: pyte
     assert capsys.readouterr().err == ""
 
 
-# A job for each line.
+# A task for each line.
 
 
-def test_the_lines_of_a_file_that_are_not_empty_are_jobs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("option", ["--each", "--each-line"])
+def test_the_lines_of_a_file_that_are_not_empty_are_tasks(
+    option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     names = tmp_path / "names"
     names.write_bytes("a b\r\n\n  \nä\nlast".encode())
-    assert submit.main(["--dry-run", "--json", "--name=n", "--timeout=5s", f"--each-line={names}", "cat"]) == 0
+    given = ["--dry-run", "--timeout=5s", "--array=%2", "--max-fails=0", f"{option}={names}"]
+    assert submit.main([*given, "--json", "cat"]) == 0
     made = json.loads(capsys.readouterr().out)
-    assert {(job["cwd_hint"], len(job["umask_hint"])) for job in made} == {(str(placement.folder()), 4)}
-    assert [(job["name"], job["command"], job["timeout"]) for job in made] == [
-        ("n", command, "5s") for command in ("cat 'a b'", "cat 'ä'", "cat last")
-    ]
+    assert (made["cwd_hint"], len(made["umask_hint"])) == (str(placement.folder()), 4)
+    assert (made["name"], made["command"], made["timeout"]) == ("cat", 'cat "$ZSCHED_ENTRY"', "5s")
+    assert (made["array"], made["max_fails"], made["each"]) == ("%2", 0, ["a b", "ä", "last"])
+    assert submit.main([*given, "--no-shell", "--json", "cat", "-n"]) == 0
+    assert json.loads(capsys.readouterr().out)["argv"] == ["cat", "-n", "{}"]
+    for command, shown in (
+        (["cat", "-n"], "cat -n 'a b'"),
+        (["--no-shell", "cat", "{}.x"], "cat 'a b.x'"),
+        ([], "a b"),
+    ):
+        assert submit.main([*given, *command]) == 0
+        assert capsys.readouterr().out.splitlines()[0] == shown
+
+
+def test_an_array_without_a_command_has_the_name_of_its_file(tmp_path: Path) -> None:
+    names = tmp_path / "commands.txt"
+    body = submit.read_job(options.parse(PAGES["submit"], [f"--each={names}"]))
+    assert (body["name"], body["command"]) == ("commands.txt", 'eval "$ZSCHED_ENTRY"')
+
+
+def test_the_index_stands_where_the_braces_are(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["./sim", "--seed={}"], ["./sim --seed={}"]):
+        assert submit.main(["--dry-run", "--array=0-3", *words]) == 0
+        assert capsys.readouterr() == ('./sim --seed="$ZSCHED_TASK"\n', "")
+
+
+def test_a_variable_among_several_words_is_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
+    assert submit.main(["--dry-run", "--array=0-3", "echo", "$ZSCHED_TASK"]) == 0
+    out, err = capsys.readouterr()
+    assert out == "echo '$ZSCHED_TASK'\n"
+    assert err.startswith("zsched: $ZSCHED_TASK is quoted, so it stays as it is: write the command as one word")
+    assert submit.main(["--dry-run", "--array=0-3", "sh", "-c", 'echo "$ZSCHED_TASK"']) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_a_file_without_lines_submits_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "names").write_text("\n \n")
+    assert zsched.main(["submit", "--url=http://localhost:1", f"--each={tmp_path}/names"]) == 0
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", f"zsched: {tmp_path}/names has no line that is not empty, so nothing is submitted\n")
 
 
 def test_a_line_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
@@ -298,11 +352,11 @@ def test_a_line_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
 
 def test_utf8_bom_is_stripped_from_the_first_line_of_a_file(tmp_path: Path) -> None:
     (tmp_path / "names").write_bytes(b"\xef\xbb\xbffirst\r\n\r\nthird")
-    assert list(submit.lines(str(tmp_path / "names"))) == [(1, "first"), (3, "third")]
+    assert list(submit.lines(str(tmp_path / "names"))) == ["first", "third"]
 
 
 @pytest.mark.parametrize(
-    ("line", "fault"), [("a\0b", "can't have a NUL character"), ("x" * 98_305, "has 98305 bytes, at most 98304")]
+    ("line", "fault"), [("a\0b", "can't have a NUL character"), ("x" * 16_385, "has 16385 bytes, at most 16384")]
 )
 def test_a_line_that_can_be_no_command_is_named(
     line: str, fault: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -87,7 +87,7 @@ def test_every_column_of_a_table_is_described_or_the_stores_own(
 
 
 def test_the_client_takes_every_field_of_a_job() -> None:
-    assert {*client.Fields.__annotations__, *client.PolicyFields.__annotations__, "command", "argv"} == set(
+    assert {*client.Fields.__annotations__, *client.PolicyFields.__annotations__, "command", "argv", "each"} == set(
         JobBody.__struct_fields__
     )
 

@@ -95,7 +95,7 @@ def make_app(context: Context) -> falcon.App[falcon.Request, falcon.Response]:
     gate = Gate(
         context.policy.trust, lambda: context.reader, NEEDS, lambda token_id: context.inbox.post(UseToken(token_id))
     )
-    admission = Admission(context.bodies, context.inbox.postpone)
+    admission = Admission(context.bodies, context.uploads, context.inbox.postpone)
     standing_by = standby.Standby(context.active, NEEDS)
     app = falcon.App(middleware=(Requests(context, NEEDS), gate, standing_by, admission, EntityTags()))
     app.req_options.strip_url_path_trailing_slash = True

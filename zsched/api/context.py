@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 import falcon
@@ -24,7 +25,14 @@ from zsched.api.problem import Problem, invalid
 from zsched.api.refusals import Refusals
 from zsched.api.room import Room
 from zsched.model.access import Caller, Scope, Token
-from zsched.model.limits import BODIES_BYTES_MAX, INTEGER_MAX, LARGE_PAGES_MAX, READER_WAIT_S, REASON_CHARS_MAX
+from zsched.model.limits import (
+    BODIES_BYTES_MAX,
+    INTEGER_MAX,
+    LARGE_PAGES_MAX,
+    READER_WAIT_S,
+    REASON_CHARS_MAX,
+    UPLOADS_MAX,
+)
 from zsched.model.records import ForeignRuns, Instance, Role
 from zsched.model.spec import Seal, keeps_none
 from zsched.model.types import JobId, RunId, Worker, WorkerId
@@ -121,6 +129,9 @@ class Context:
             waiters_max,
             "Too many large request bodies are in work: try again later, or send smaller ones",
         )
+        self.uploads = Room(UPLOADS_MAX, waiters_max, "Too many bodies of lines are in work: try again later")
+        # Where those wait for the store; None: the folder for temporary files.
+        self.folder: Path | None = None
         # One step of a bulk call in each turn, and one large look at many jobs.
         self.steps = Room(1, waiters_max, "Too many calls on many jobs are in work: try again later")
         self.looks = Room(1, waiters_max, "Too many calls that wait for many jobs are in work: try again later")

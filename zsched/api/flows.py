@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from contextlib import closing
 from typing import Any, Final
@@ -12,7 +13,7 @@ from msgspec.structs import replace
 from zsched.api import idempotency, shapes
 from zsched.api.body import FlowParts, convert
 from zsched.api.context import Context, answer, flow_id, parameters
-from zsched.api.jobs import demand_stored, read_job, submit
+from zsched.api.jobs import demand_stored, read_content, read_job, submit
 from zsched.api.problem import Problem
 from zsched.model import spans
 from zsched.model.flow import FlowError, in_order
@@ -36,8 +37,8 @@ class Flows:
         parameters(req)
         names: list[str] = []
 
-        def read_specs(content: object) -> tuple[JobSpec, ...]:
-            specs = _specs(convert(content, FlowParts, "#").jobs, self._context.seal)
+        def read_specs(digest: hashlib._Hash) -> tuple[JobSpec, ...]:
+            specs = _specs(convert(read_content(req, digest), FlowParts, "#").jobs, self._context.seal)
             names.extend(specs)
             return tuple(specs.values())
 

@@ -42,10 +42,14 @@ def key(req: falcon.Request) -> str | None:
     return found
 
 
-def once(req: falcon.Request, key: str, body: bytes) -> Once:
+def begin(req: falcon.Request, key: str | None) -> hashlib._Hash:
+    """The digest of a request, to which its body is still to be added."""
+    return hashlib.sha256(f"{key}\n{req.method} {req.path}\n".encode())
+
+
+def once(req: falcon.Request, key: str, digest: hashlib._Hash) -> Once:
     """The identity of a request for its repetitions."""
-    head = f"{key}\n{req.method} {req.path}\n"
-    return Once(_caller(req), _hashed(key), hashlib.sha256(head.encode() + body).digest())
+    return Once(_caller(req), _hashed(key), digest.digest())
 
 
 def known(req: falcon.Request, key: str, reader: Reader) -> bool:

@@ -5,6 +5,7 @@ acts.py has what callers do with a job otherwise.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
@@ -13,7 +14,7 @@ from typing import NoReturn
 
 import falcon
 
-from zsched.api import idempotency, lists, shapes, views
+from zsched.api import idempotency, lists, ndjson, shapes, views
 from zsched.api.body import LogBody, convert, parse, read, read_bytes
 from zsched.api.context import (
     Context,
@@ -27,6 +28,7 @@ from zsched.api.context import (
     reason,
     worker_name,
 )
+from zsched.api.http.upload import UPLOAD
 from zsched.api.pages import address, answer_page
 from zsched.api.problem import Problem, invalid
 from zsched.api.runs import LOG, RunLog
@@ -34,6 +36,7 @@ from zsched.api.tasks import demand_array, part
 from zsched.host.files import PrivateFileError
 from zsched.model.after import misplaced
 from zsched.model.edits import EditBody, job_edit
+from zsched.model.entries import Entries
 from zsched.model.faults import SpecError
 from zsched.model.lifecycle import TERMINAL
 from zsched.model.limits import (
@@ -84,8 +87,11 @@ class Jobs:
         parameters(req)
         many, seal = False, self._context.seal
 
-        def read_specs(content: object) -> tuple[JobSpec, ...]:
+        def read_specs(digest: hashlib._Hash) -> tuple[JobSpec, ...]:
             nonlocal many
+            if ndjson.is_lines(req):
+                return (self._array(req, digest),)
+            content = read_content(req, digest)
             many = isinstance(content, list)
             return _many(content, seal) if isinstance(content, list) else (read_job(content, "#", seal),)
 
@@ -103,6 +109,13 @@ class Jobs:
             job = next(jobs)
         resp.location = f"/jobs/{job.job_id}"
         answer(resp, views.job(job), 201)
+
+    def _array(self, req: falcon.Request, digest: hashlib._Hash) -> JobSpec:
+        """The job of a body of lines, which is added to the digest. Raises a 400, 408, 413 or 503 Problem."""
+        if req.env.get(UPLOAD) is not None:
+            req.context.admission.admit_upload(req)
+        lines = ndjson.receive(req, self._context.folder, digest, _demand_lines)
+        return read_job(lines.job, "#", self._context.seal, lines.entries)
 
     def _stored(self, done: Submitted) -> _Stored:
         """The jobs of an earlier request. Raises a 410 Problem."""
@@ -122,24 +135,31 @@ class Jobs:
 def submit(
     context: Context,
     req: falcon.Request,
-    read_specs: Callable[[object], tuple[JobSpec, ...]],
+    read_specs: Callable[[hashlib._Hash], tuple[JobSpec, ...]],
     pointer: Callable[[int], str],
 ) -> Made | Submitted:
-    """Submit the jobs of a request's body. `pointer`: the place of a job in the body, by its place in the specs. Raises
-    a Problem.
+    """Submit the jobs of a request's body. `read_specs` reads it, and adds it to the digest of the request. `pointer`:
+    the place of a job in the body, by its place in the specs. Raises a Problem.
     """
     key = idempotency.key(req)
     # Before the body is read, so that refusals are cheap. A repeated request needs no room.
     if context.inbox.full and not (key and idempotency.known(req, key, context.reader)):
         raise FullError
-    body = read_bytes(req, bytes_max=JOBS_BODY_BYTES_MAX)
-    specs = read_specs(parse(body))
+    digest = idempotency.begin(req, key)
+    specs = read_specs(digest)
     _check_after(specs, pointer)
-    once = None if key is None else idempotency.once(req, key, body)
+    once = None if key is None else idempotency.once(req, key, digest)
     try:
         return context.inbox.call(Submit(specs, caller(req), once))
     except ParentError as error:
         raise invalid(f"{pointer(error.place)}/after/{error.entry}", error) from None
+
+
+def read_content(req: falcon.Request, digest: hashlib._Hash) -> object:
+    """The JSON of a submit's body, which is added to the digest. Raises a 400 or 413 Problem."""
+    body = read_bytes(req, bytes_max=JOBS_BODY_BYTES_MAX)
+    digest.update(body)
+    return parse(body)
 
 
 def _check_after(specs: Sequence[JobSpec], pointer: Callable[[int], str]) -> None:
@@ -309,11 +329,18 @@ def _many(items: list[object], seal: Seal) -> tuple[JobSpec, ...]:
     return tuple(read_job(item, f"#/{place}", seal) for place, item in enumerate(items))
 
 
-def read_job(item: object, pointer: str, seal: Seal) -> JobSpec:
+def _demand_lines(job: dict[str, object]) -> None:
+    """Raises a 400 Problem for a job that can't be the first of some lines. Most faults are found here."""
+    if "each" in job:
+        raise invalid("#/each", "in a body of lines, the entries are the lines after the first: leave each out")
+    convert(job, JobBody, "#")
+
+
+def read_job(item: object, pointer: str, seal: Seal, entries: Entries | None = None) -> JobSpec:
     """A job of a body. `pointer` is its place there. Raises a 400 or 503 Problem."""
     body = convert(item, JobBody, pointer)
     try:
-        return job_spec(body, seal)
+        return job_spec(body, seal, entries)
     except PrivateFileError as error:
         log.error("a secret can't be kept: %s", error)
         raise Problem(503, "no_secrets", "The scheduler's key for secrets can't be used; its log says why") from None

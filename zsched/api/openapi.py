@@ -17,6 +17,7 @@ from zsched import __version__
 from zsched.api import shapes
 from zsched.api.context import parameters
 from zsched.api.gate import Needs, Scopes
+from zsched.api.http.parser import NDJSON
 from zsched.api.members import FLOW_AFTER, JOB, PAUSE, PROGRAM, SELECT
 from zsched.api.operations import OPERATIONS, Operation
 from zsched.api.queries import DURATION, QUERY, Schema
@@ -55,6 +56,15 @@ page. The JSON of a request has at most {BODY_VALUES_MAX} values, the names of m
 """
 
 
+# The example is the only text that a schema can describe.
+_LINES: Final[Schema] = {
+    "schema": {
+        "description": "Lines of JSON: the job without `each`, and the entry of a task on each further line",
+        "type": "string",
+        "contentMediaType": NDJSON,
+    },
+    "example": '{"name": "resize", "command": "wc -c < \\"$ZSCHED_ENTRY\\""}\n"a.svg"\n"b c.svg"\n',
+}
 _ONCE: Final[Schema] = {
     "name": "Idempotency-Key",
     "in": "header",
@@ -115,6 +125,7 @@ _ERRORS: Final[Mapping[int, tuple[str, tuple[str, ...]]]] = {
     403: ("A caller without a token is not on this host, or the token does not allow this", ("WWW-Authenticate",)),
     404: ("It does not exist", ()),
     405: ("The path does not take this method", ("Allow",)),
+    408: ("The body has not come in time", ()),
     409: ("Its state does not allow this", ()),
     410: ("What this Idempotency-Key has submitted is not kept any more", ()),
     413: ("The body is too large, or has too many values, or names too many jobs", ()),
@@ -257,7 +268,8 @@ def _operation(path: str, method: str, scopes: Scopes | None, schemas: Mapping[i
     if operation.takes is not None:
         content = {"schema": _bounded(schemas[id(operation.takes)]), "example": operation.example}
         media = ("application/json", "application/merge-patch+json") if method == "PATCH" else ("application/json",)
-        made["requestBody"] = {"required": not operation.optional, "content": dict.fromkeys(media, content)}
+        contents = dict.fromkeys(media, content) | ({NDJSON: _LINES} if operation.lines else {})
+        made["requestBody"] = {"required": not operation.optional, "content": contents}
     made["responses"] = answers
     made["security"] = [] if scopes is None else [*({"token": [scope]} for scope in scopes), {}]
     return made if scopes is None else {**made, "x-scopes": list(scopes)}
@@ -267,7 +279,7 @@ def _statuses(operation: Operation, scopes: Scopes | None) -> list[int]:
     """The errors without a description of their own. Every call with a scope passes the gate, which reads the store."""
     if scopes is None:
         return [400] if operation.query else []
-    of_bodies = [413] if operation.takes is not None else []
+    of_bodies = ([408] if operation.lines else []) + ([413] if operation.takes is not None else [])
     of_keys = [410, 422] if operation.once else []
     return [400, 401, 403, *of_bodies, *of_keys, 429, 503]
 

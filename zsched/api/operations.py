@@ -15,8 +15,8 @@ from zsched.model.spec import JobBody
 @dataclass(frozen=True, slots=True)
 class Operation:
     """A call. `answer` is the type of its JSON, None for text; `takes` the type of its body, which may be missing if it
-    is `optional`. `lacks` and `conflicts` describe 404 and 409. `once`: it takes an Idempotency-Key. `kept`: callers
-    may keep the JSON of a GET, and it has an ETag.
+    is `optional`, and may be lines of JSON with `lines`. `lacks` and `conflicts` describe 404 and 409. `once`: it takes
+    an Idempotency-Key. `kept`: callers may keep the JSON of a GET, and it has an ETag.
     """
 
     name: str
@@ -32,6 +32,7 @@ class Operation:
     once: bool = False
     kept: bool = True
     optional: bool = False
+    lines: bool = False
 
 
 _CONNECTED: Final = "A worker with this name is connected over ZeroMQ"
@@ -63,6 +64,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         conflicts="The token has as many recurring jobs as it may have, a job with the unique key has not ended, or a"
         " deadline comes before the start",
         once=True,
+        lines=True,
     ),
     "POST /flows": Operation(
         "submit_flow",

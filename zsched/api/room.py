@@ -74,23 +74,33 @@ class Admission:
     answered.
     """
 
-    def __init__(self, room: Room, postpone: Callable[[], None]) -> None:
-        """`postpone` is called in the thread of a request with a large body, which will not post a command soon."""
-        self._room = room
+    def __init__(self, bodies: Room, uploads: Room, postpone: Callable[[], None]) -> None:
+        """`bodies` has room for bytes, `uploads` for bodies that are read while they come. `postpone` is called in the
+        thread of a request with a large body, which will not post a command soon.
+        """
+        self._bodies = bodies
+        self._uploads = uploads
         self._postpone = postpone
 
     def process_request(self, req: falcon.Request, _resp: falcon.Response) -> None:
         req.context.admission = self
-        req.context.room_taken = 0
+        req.context.taken = []
 
     def process_response(
         self, req: falcon.Request, _resp: falcon.Response, _resource: object, _succeeded: bool
     ) -> None:
-        if taken := getattr(req.context, "room_taken", 0):
-            self._room.give_back(taken)
+        for room, taken in getattr(req.context, "taken", ()):
+            room.give_back(taken)
 
     def admit(self, req: falcon.Request, size: int) -> None:
         """Admit a body of this size. A large one waits for room. Raises a 503 Problem."""
         if size > SMALL_BODY_BYTES_MAX:
-            self._postpone()
-            req.context.room_taken = self._room.take(size)
+            self._take(req, self._bodies, size)
+
+    def admit_upload(self, req: falcon.Request) -> None:
+        """Admit a body that is read while it comes. It waits for its turn. Raises a 503 Problem."""
+        self._take(req, self._uploads, 1)
+
+    def _take(self, req: falcon.Request, room: Room, size: int) -> None:
+        self._postpone()
+        req.context.taken.append((room, room.take(size)))

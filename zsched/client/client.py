@@ -15,10 +15,11 @@ import os
 import shlex
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from itertools import islice
 from typing import Self, Unpack
 
-from zsched.client import lists, many
+from zsched.client import lists, many, template
 from zsched.client.arguments import check, check_fields, check_items
 from zsched.client.fleet import Fleet
 from zsched.client.http import (
@@ -39,9 +40,10 @@ from zsched.client.http import (
     may_be_done,
     may_pass,
 )
-from zsched.client.job import Changes, Chunk, Job
+from zsched.client.job import Changes, Job
 from zsched.client.lists import EventFilters, Filters
 from zsched.client.many import Action, Group, WaitTimeout
+from zsched.client.outputs import Chunk, Outputs
 from zsched.client.schedulers import Schedulers
 from zsched.client.submission import Fields, PolicyFields, batches, spec
 from zsched.model import spans
@@ -78,7 +80,7 @@ __all__ = [
 ]
 
 
-class Client(Fleet):
+class Client(Fleet, Outputs):
     """The REST of a scheduler, or of several of one database. A context: leaving it closes its connections."""
 
     def __init__(self, url: str | Sequence[str] | None = None, token: str | None = None) -> None:
@@ -118,30 +120,59 @@ class Client(Fleet):
         self,
         command: str | Sequence[str],
         *,
+        each: Iterable[object] | None = None,
         idempotency_key: str | None = None,
         **fields: Unpack[Fields],
     ) -> Job:
         """Submit a job; when this returns it is on the scheduler's disk. `command` is a line for sh, or a list: a
         program and its arguments, executed without a shell.
 
+        `each` has an entry for each task: a text, or a value that becomes JSON. `{}` in the command stands for it, and
+        ZSCHED_ENTRY in the task's environment. With `array` alone, `{}` stands for the index, ZSCHED_TASK. A `{}`
+        inside quotes is a ValueError.
+
         If the answer is lost, or the scheduler can't store now, the job is sent again for a minute. The
         idempotency key, by default a random one, makes the scheduler store it once. Within seven days a submit of the
         same job with the same key returns the first job. Raises Refused (`idempotency_key_reused`) for another job.
         """
         check_fields(fields, Fields)
-        return Job(self, self._submit(spec(command, **fields), idempotency_key).json())
+        body = spec(command, **fields)
+        if "command" in body and (each is not None or fields.get("array") is not None):
+            body["command"] = template.fill(body["command"], template.INDEX if each is None else template.VARIABLE)
+        if each is None:
+            return Job(self, self._submit(body, idempotency_key).json())
+        check_items("each", each)
+        return self.submit_lines(body, each, idempotency_key=idempotency_key)
 
-    def map(self, command: str, inputs: Iterable[object], **fields: Unpack[Fields]) -> list[Job]:
-        """Submit one job for each input, in order: `{}` in the command is the input, quoted for sh.
-
-        What fits one request is stored as a whole or not at all; more than 10,000 jobs are several requests.
+    def map(
+        self,
+        command: str | Sequence[str],
+        *inputs: Iterable[object],
+        idempotency_key: str | None = None,
+        **fields: Unpack[Fields],
+    ) -> Job:
+        """Submit a job with a task for each input, in order. `{}` in the command is the input, as one argument. With
+        several iterables, `{1}` is an item of the first, `{2}` one of the second, and so on.
         """
+        check("command", command, str | list | tuple)
+        for place, items in enumerate(inputs or (None,)):
+            check_items("inputs" if len(inputs) < 2 else f"inputs[{place}]", items)
+        if len(inputs) == 1:
+            entries = (str(item) for item in inputs[0])
+            return self.submit(command, each=entries, idempotency_key=idempotency_key, **fields)
         check("command", command, str)
-        check_items("inputs", inputs)
         check_fields(fields, Fields)
-        commands = (command.replace("{}", shlex.quote(str(item))) for item in inputs)
-        bodies = [spec(line, **fields) for line in commands]
-        return [job for batch in batches(bodies) for job in self.submit_all(batch)]
+        body = spec(command, **fields)
+        body["command"] = template.for_several(body["command"], len(inputs))
+        several = (template.entry_of_several([*map(str, items)]) for items in zip(*inputs, strict=True))
+        return self.submit_lines(body, several, idempotency_key=idempotency_key)
+
+    def submit_lines(self, body: View, entries: Iterable[object], *, idempotency_key: str | None = None) -> Job:
+        """Submit a job as docs/rest.md describes it, with the entries of its tasks. They are never all in memory."""
+        from zsched.client.entries import Lines
+
+        with closing(Lines(body, entries)) as lines:
+            return Job(self, self._submit(lines, idempotency_key).json())
 
     def submit_all(self, bodies: Sequence[View], *, idempotency_key: str | None = None) -> list[Job]:
         """Submit jobs as docs/rest.md describes them, all or none, at most 10,000. The key is as of `submit`."""
@@ -303,47 +334,6 @@ class Client(Fleet):
         check("owner", owner, str | None)
         check("status", status, str | None)
         return many.bulk(self.ask, action, jobs, owner, {"status": status, "cancel": cancel, "reason": reason})
-
-    def run(self, run_id: int) -> View:
-        """A run as REST shows it. Raises NotFound."""
-        check("run_id", run_id, int)
-        return dict(self.ask("GET", f"/runs/{run_id}").json())
-
-    def log(self, run_id: int, stream: Stream = "stdout") -> bytes:
-        """The known output of a run on a stream. A line marks bytes that were not kept."""
-        check("run_id", run_id, int)
-        check("stream", stream, Stream)
-        return self.ask("GET", f"/runs/{run_id}/log?stream={stream}").body
-
-    def read(self, run_id: int, stream: Stream, offset: int = 0, hold_s: float = 0.0, patience_s: float = 0.0) -> Chunk:
-        """The known output from an offset on. While there is none, the scheduler holds its answer for up to hold_s.
-
-        The chunk begins later than `offset` if bytes were not kept.
-        """
-        check("run_id", run_id, int)
-        check("stream", stream, Stream)
-        check("offset", offset, int)
-        wait = f"&wait={hold_s:g}s" if hold_s else ""
-        path = f"/runs/{run_id}/log?stream={stream}&offset={offset}{wait}"
-        headers, body = self.ask("GET", path, patience_s=patience_s, hold_s=hold_s)
-        begin = int(headers.get("Zsched-Offset", offset))
-        following = int(headers.get("Zsched-Next", begin + len(body)))
-        return Chunk(begin, body, following, headers.get("Zsched-End", "true") == "true")
-
-    def follow(self, run_id: int, stream: Stream, offset: int = 0) -> Iterator[Chunk]:
-        """The chunks of a stream as they come, until its end. Outlives a scheduler that starts again."""
-        pause_s = 0.0
-        while True:
-            begin = time.monotonic()
-            chunk = self.read(run_id, stream, offset, HOLD_S, PATIENCE_S)
-            yield chunk
-            if chunk.end:
-                return
-            offset = chunk.next
-            # A scheduler that can't hold more answers returns an empty one: ask it less often.
-            early = not chunk.data and time.monotonic() - begin < LOOK_S_MAX
-            pause_s = min(max(LOOK_S_MIN, pause_s * LOOK_FACTOR), LOOK_S_MAX) if early else 0.0
-            time.sleep(pause_s)
 
     def ask(
         self,

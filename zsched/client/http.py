@@ -12,7 +12,8 @@ import re
 import select
 import stat
 import time
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from abc import ABC, abstractmethod
+from typing import IO, TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from zsched.model.limits import (
     IDEMPOTENCY_KEY_CHARS_MAX,
@@ -118,6 +119,17 @@ class Answer(NamedTuple):
             raise Unreachable("the server is not a zsched scheduler: its answer is not JSON") from None
 
 
+class Content(ABC):
+    """A body that may be too large for memory: its media type, and its size in bytes."""
+
+    media: str
+    size: int
+
+    @abstractmethod
+    def open(self) -> IO[bytes]:
+        """A file with the body, at its begin."""
+
+
 class Wire:
     """The connections to one scheduler. `met`: whether a trusted server has ever listened there."""
 
@@ -137,7 +149,7 @@ class Wire:
             self._idle.pop().close()
 
     def send(self, method: str, path: str, body: object, timeout_s: float, key: str | None) -> Answer:
-        """Send one request and return its answer. `key`: the Idempotency-Key.
+        """Send one request and return its answer. `key`: the Idempotency-Key. `body`: a value as JSON, or Content.
 
         Raises Unreachable, NotFound, Refused; TypeError or ValueError for a body that JSON can't carry. A GET is
         repeated if a kept connection was closed.
@@ -145,8 +157,11 @@ class Wire:
         headers = {"Accept": "*/*", "User-Agent": "zsched"}
         if key is not None:
             headers["Idempotency-Key"] = _quoted(key)
-        content = None
-        if body is not None:
+        content: bytes | IO[bytes] | None = None
+        if isinstance(body, Content):
+            content = body.open()
+            headers |= {"Content-Type": body.media, "Content-Length": str(body.size)}
+        elif body is not None:
             try:
                 content = json.dumps(body, separators=(",", ":")).encode()
             except (TypeError, ValueError) as error:
@@ -160,7 +175,7 @@ class Wire:
         raise _refusal(response, received)
 
     def _exchange(
-        self, method: str, path: str, content: bytes | None, headers: dict[str, str], timeout_s: float
+        self, method: str, path: str, content: bytes | IO[bytes] | None, headers: dict[str, str], timeout_s: float
     ) -> tuple[HTTPResponse, bytes]:
         """Send a request and read its answer. Raises Unreachable."""
         from http.client import HTTPException

@@ -4,25 +4,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple, Self, TypedDict, Unpack
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, Self, TypedDict, Unpack
 from urllib.parse import quote
 
+from zsched.client import task
 from zsched.client.arguments import check, check_fields
 from zsched.client.http import HOLD_S, LOOK_FACTOR, LOOK_S_MAX, LOOK_S_MIN, PATIENCE_S, Stream, View
 from zsched.client.many import WaitTimeout
+from zsched.client.task import Task
 
 if TYPE_CHECKING:
     from zsched.client.client import Client
-
-
-class Chunk(NamedTuple):
-    """A part of a run's output: the bytes from `offset` on, the offset after it, and whether the stream ends."""
-
-    offset: int
-    data: bytes
-    next: int
-    end: bool
 
 
 class Changes(TypedDict, total=False):
@@ -108,6 +101,27 @@ class Job:
         reason: str | None = self.run.get("reason")
         return reason
 
+    @property
+    def counts(self) -> View | None:
+        """How many tasks an array has: `total`, and of each status. None for a job that is not an array."""
+        counts: View | None = self.view.get("tasks")
+        return counts
+
+    def tasks(self, status: str | None = None) -> Iterator[Task]:
+        """The tasks of an array by index, all or those with a status."""
+        check("status", status, str | None)
+        return task.rows(self._client, self.id, status)
+
+    def task(self, index: int) -> Task:
+        """The task of an array with an index. Raises NotFound."""
+        check("index", index, int)
+        return task.find(self._client, self.id, index)
+
+    def as_completed(self, timeout: float | None = None) -> Iterator[Task]:
+        """Each task of an array when it has ended. Raises WaitTimeout when not all have after `timeout` seconds."""
+        check("timeout", timeout, float | None)
+        return task.as_completed(self._client, self.id, timeout)
+
     def refresh(self, patience_s: float = 0.0, hold_s: float = 0.0) -> Self:
         """Ask the scheduler again. It may hold its answer for up to hold_s, until the job has ended."""
         self.view = self._client.view(self.id, patience_s, hold_s)
@@ -149,9 +163,13 @@ class Job:
         """Let its runs start again after a hold."""
         return self._act("release", reason)
 
-    def rerun(self, reason: str = "") -> Self:
-        """Run it again after its end. Raises Refused with code `live` if it has not ended."""
-        return self._act("rerun", reason)
+    def rerun(self, reason: str = "", *, failed: bool = False) -> Self:
+        """Run it again after its end. Raises Refused with code `live` if it has not ended. `failed`: only the tasks of
+        an array that failed; the others may still run.
+        """
+        check("reason", reason, str)
+        check("failed", failed, bool)
+        return self._change("POST", f"/rerun{_query(only='failed' if failed else '', reason=reason)}")
 
     def pause(self, reason: str = "") -> Self:
         """Stop the fires of a recurring job; a live run goes on. Raises Refused with code `no_schedule` for a job

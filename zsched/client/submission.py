@@ -56,8 +56,12 @@ class TurnFields(TypedDict, total=False):
 
 
 class Fields(PolicyFields, Placement, TurnFields, total=False):
-    """The fields of a job besides its command, as docs/rest.md describes them."""
+    """The fields of a job besides its command, as docs/rest.md describes them. `array`: its tasks by index, `0-15:4%4`;
+    with entries only how many may run at once, `%4`.
+    """
 
+    array: str | None
+    max_fails: int | None
     name: str | None
     schedule: str | None
     run_now: bool

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Final, NamedTuple
 
 from zsched.client.client import Action, Client, Group, Job, NotFound, Refused
+from zsched.client.lists import query
 from zsched.commands import exits, options, selection, table
-from zsched.model.limits import JOBS_SHOWN_MAX
+from zsched.commands.selection import Tasks
+from zsched.model import spans
+from zsched.model.limits import JOBS_SHOWN_MAX, PAGE_ROWS_MAX
 from zsched.model.spans import Spans
 
 # Refusals of jobs that `all` does not mean: they are not printed, and no failure.
@@ -18,7 +22,8 @@ _NOT_MEANT: Final = {"finished", "live", "recurring", "unknown_job"}
 class Act(NamedTuple):
     """An act of POST /jobs/bulk. `done`: a word for each outcome that is a success. `refused`: a sentence for each
     refusal. `quiet`: the refusals that --quiet leaves out. `every`: the state of the jobs that `all` stands for; empty
-    for those that have not ended. `alone`: `all` is asked for without --all-owners, too.
+    for those that have not ended. `alone`: `all` is asked for without --all-owners, too. `of_tasks`: single tasks can
+    be named. `by_task`: with a status, it acts on those tasks of an array.
     """
 
     action: Action
@@ -27,12 +32,14 @@ class Act(NamedTuple):
     quiet: tuple[str, ...] = ()
     every: str = ""
     alone: bool = False
+    of_tasks: bool = True
+    by_task: bool = False
 
 
 def act(doc: str, argv: Sequence[str], what: Act, statuses: tuple[str, ...] = ()) -> int:
     """Run the command; returns its exit code. `statuses`: the values of its option --status, if it has one."""
     arguments = options.parse(doc, argv, mixed=True)
-    chosen = options.selected(doc, arguments)
+    chosen = options.selected(doc, arguments, tasks=what.of_tasks)
     owner = options.owner(doc, arguments, chosen)
     status = options.choice(doc, arguments, "--status", statuses) if statuses else None
     if arguments.get("--failed"):
@@ -42,30 +49,88 @@ def act(doc: str, argv: Sequence[str], what: Act, statuses: tuple[str, ...] = ()
     if asks and not sys.stdin.isatty():
         option, whose = ("--all-owners", "the jobs of all owners") if owner is None else ("all", "all your ended jobs")
         options.fail(doc, f"{option} {what.action}s {whose}: give --yes too")
+    if chosen.tasks and status is not None and not arguments.get("--failed"):
+        options.fail(doc, f"--status is for whole jobs, not for tasks such as {chosen.tasks[0]}")
+    quiet = bool(arguments["--quiet"])
     with Client(options.text(arguments, "--url")) as client:
         ids = selection.resolve_last(chosen, client)
         if asks and not confirm(_question(client, what, ids, owner, status)):
             return exits.FAILED
+        tasks = on_tasks(client, what, selection.resolve_tasks(chosen, client), arguments)
         groups: dict[str, Group] = {}
+        if what.by_task and status is not None:
+            every = client.jobs(status, owner=owner) if chosen.every else ()
+            ids |= spans.of_numbers(job.id for job in every if job.schedule is None)
+            # In the order of the numbers: an array may wait for earlier jobs, which have to run again first.
+            for number in sorted(arrays_with(client, ids, status)):
+                merge(groups, several(client, what, ids & Spans(((0, number - 1),)), status, reason, quiet=quiet))
+                merge(groups, single(client, what, number, reason, quiet=quiet, failed=True))
+                ids -= Spans(((0, number),))
         if len(ids) == 1 and status is None:
-            groups = single(client, what, next(iter(ids)), reason, quiet=bool(arguments["--quiet"]))
-        elif ids:
-            groups = client.bulk(what.action, ids, status=status, reason=reason)
-            complain(groups, what, quiet=bool(arguments["--quiet"]))
-        code = exits.NOT_FOUND if "unknown_job" in groups else int(bool(groups.keys() - what.done.keys()))
-        if chosen.every:
+            groups = single(client, what, next(iter(ids)), reason, quiet=quiet)
+        else:
+            merge(groups, several(client, what, ids, status, reason, quiet=quiet))
+        named = groups.keys() | tasks.keys()
+        code = exits.NOT_FOUND if named & {"unknown_job", "unknown_task"} else int(bool(named - what.done.keys()))
+        if chosen.every and not (what.by_task and status is not None):
             met = client.bulk(what.action, None, owner=owner, status=status, reason=reason)
             refused = {name: group for name, group in met.items() if name not in {*what.done, *_NOT_MEANT}}
-            complain(refused, what, quiet=bool(arguments["--quiet"]))
+            complain(refused, what, quiet=quiet)
             code = code or int(bool(refused))
-            for name, group in met.items():
-                before = groups.get(name, Group(0, Spans()))
-                groups[name] = Group(before.size + group.size, before.jobs | group.jobs)
+            merge(groups, met)
     if arguments["--json"]:
-        table.document({name: {"count": group.size, "jobs": str(group.jobs)} for name, group in groups.items()})
-    elif not arguments["--quiet"]:
+        outcome: dict[str, object] = {
+            name: {"count": group.size, "jobs": str(group.jobs)} for name, group in groups.items()
+        }
+        table.document(outcome | ({"tasks": tasks} if tasks else {}))
+    elif not quiet:
+        for selector in tasks.get("done", ()):
+            print(selector, what.done.get("ending", what.done["done"]))
         show(groups, what)
     return code
+
+
+def several(
+    client: Client, what: Act, ids: Spans, status: str | None, reason: str, *, quiet: bool
+) -> Mapping[str, Group]:
+    """Act on jobs by one call, and print the refusals. Returns the outcome as Client.bulk does."""
+    groups = client.bulk(what.action, ids, status=status, reason=reason) if ids else {}
+    complain(groups, what, quiet=quiet)
+    return groups
+
+
+def merge(groups: dict[str, Group], more: Mapping[str, Group]) -> None:
+    """Add groups of jobs to others."""
+    for name, group in more.items():
+        before = groups.get(name, Group(0, Spans()))
+        groups[name] = Group(before.size + group.size, before.jobs | group.jobs)
+
+
+def arrays_with(client: Client, ids: Spans, status: str) -> list[int]:
+    """The arrays among jobs that have tasks with a status."""
+    pages = (client.rows(f"/jobs?first={first}&last={last}&limit={PAGE_ROWS_MAX}") for first, last in ids.spans)
+    return [view["id"] for view in chain.from_iterable(pages) if view.get("tasks", {}).get(status)]
+
+
+def on_tasks(
+    client: Client, what: Act, chosen: Sequence[Tasks], arguments: Mapping[str, options.Value]
+) -> dict[str, list[str]]:
+    """Act on single tasks. Returns their selectors by outcome; each refusal is printed."""
+    reason, failed = options.text(arguments, "--reason") or "", bool(arguments.get("--failed"))
+    outcome: dict[str, list[str]] = {}
+    for tasks in chosen:
+        given = {"task": tasks.indexes, "only": "failed" if failed else None, "reason": reason}
+        try:
+            client.ask("POST", f"/jobs/{tasks.job}/{what.action}?{query(**given)[1:]}")
+            code = "done"
+        except Refused as error:
+            code = error.code
+            if code not in (*what.refused, "unknown_job", "unknown_task", "no_array"):
+                raise
+            if code not in what.quiet or not arguments["--quiet"]:
+                exits.say(f"unknown job {tasks.job}" if code == "unknown_job" else str(error))
+        outcome.setdefault(code, []).append(str(tasks))
+    return outcome
 
 
 def _question(client: Client, what: Act, ids: Spans, owner: str | None, status: str | None) -> str:
@@ -77,12 +142,19 @@ def _question(client: Client, what: Act, ids: Spans, owner: str | None, status: 
     return f"{what.action} {counted(len(ids | client.unfinished(owner, status)), 'job')} of all owners?"
 
 
-def single(client: Client, what: Act, number: int, reason: str, *, quiet: bool) -> dict[str, Group]:
-    """Act on one job, or print the scheduler's error. Returns the outcome in the form of Client.bulk."""
+def single(
+    client: Client, what: Act, number: int, reason: str, *, quiet: bool, failed: bool = False
+) -> dict[str, Group]:
+    """Act on one job, or print the scheduler's error. Returns the outcome in the form of Client.bulk. `failed`: only
+    the failed tasks of an array run again.
+    """
     jobs = Spans(((number, number),))
-    call = getattr(Job(client, {"id": number}), what.action)
+    job = Job(client, {"id": number})
     try:
-        job = call(reason)
+        if failed:
+            job.rerun(reason, failed=True)
+        else:
+            getattr(job, what.action)(reason)
     except NotFound:
         exits.say(f"unknown job {number}")
         return {"unknown_job": Group(1, jobs)}

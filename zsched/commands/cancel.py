@@ -5,7 +5,8 @@ Usage:
 
 A pending run never starts. A running one gets TERM; after the job's kill grace, it and everything it started get KILL.
 `zsched wait` waits for that. A recurring job keeps its schedule; use `zsched end` to end it. Prints each job, or sums
-for more than 20 jobs. Selectors: 12, 3-8, 1,4,9, last and all. `all` means your own jobs that have not ended.
+for more than 20 jobs. Selectors: 12, 3-8, 1,4,9, last and all; 12.3 and 12.3-8 are tasks of job 12. `all` means your
+own jobs that have not ended.
 
 Options:
   --reason=TEXT    Why, for the job and its events.

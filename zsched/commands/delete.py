@@ -34,10 +34,12 @@ _DELETE: Final = Act(
     {
         "live": "{count} have not ended: {jobs}; cancel them first with `zsched cancel`",
         "recurring": "{count} have a schedule: {jobs}; end it with `zsched end`",
+        "dependents": "{count} are needed by jobs that have not ended: {jobs}",
         "not_owner": "",
     },
     every="ended",
     alone=True,
+    of_tasks=False,
 )
 
 

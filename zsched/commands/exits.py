@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from zsched.client.client import Job
+    from zsched.client.task import Task
     from zsched.model.address import PostgresUrl
 
 FAILED: Final = 1
@@ -108,9 +109,13 @@ def to_failure(error: Exception) -> Failure:
 
 
 def of_job(job: Job) -> int:
-    """The exit code of a job that has ended, as a shell reports it: its own, or 128+n for signal n."""
+    """The exit code of a job that has ended, as a shell reports it: its own, or 128+n for signal n. Of an array 1 if a
+    task failed.
+    """
     if job.status == "success":
         return 0
+    if job.counts:
+        return FAILED
     if job.reason == "timeout":
         return TIMEOUT
     if job.status == "cancelled":
@@ -124,19 +129,35 @@ def of_job(job: Job) -> int:
 
 
 def describe_end(job: Job) -> str:
-    """The status and the reason of a job's end: `success`, `failed (exit code 7)`, `failed (signal 9, SIGKILL)`."""
-    why = job.reason or ""
-    if job.status in ("success", "cancelled", "pending", "running"):
-        return job.status
-    if job.reason == "timeout":
-        why = f"timeout after {job.view['timeout']}" if "timeout" in job.view else "timeout"
-    elif job.signal:
-        why = f"signal {job.signal}, {_signal_name(job.signal)}"
-    elif job.exit_code is not None:
-        why = f"exit code {job.exit_code}"
-    if "detail" in job.run:
-        why = f"{why}: {job.run['detail']}"
-    return f"{job.status} ({why})" if why else job.status
+    """The status and the reason of a job's end: `success`, `failed (exit code 7)`, `failed (signal 9, SIGKILL)`; of an
+    array `failed (20 of 5,000 tasks failed)`.
+    """
+    if job.counts:
+        parts = [f"{count:,} {status}" for status in ("failed", "cancelled") if (count := job.counts[status])]
+        total = f"{job.counts['total']:,} tasks"
+        why = f"{' and '.join(parts)} of {total}" if parts else total
+        return f"{job.status} ({why})"
+    return _end(job, job.view.get("timeout"))
+
+
+def describe_task(task: Task) -> str:
+    """The same of a task."""
+    return "cancelled (max_fails)" if task.reason == "max_fails" else _end(task, None)
+
+
+def _end(ended: Job | Task, timeout: str | None) -> str:
+    why = ended.reason or ""
+    if ended.status in ("success", "cancelled", "pending", "running"):
+        return ended.status
+    if ended.reason == "timeout":
+        why = f"timeout after {timeout}" if timeout else "timeout"
+    elif ended.signal:
+        why = f"signal {ended.signal}, {_signal_name(ended.signal)}"
+    elif ended.exit_code is not None:
+        why = f"exit code {ended.exit_code}"
+    if "detail" in ended.run:
+        why = f"{why}: {ended.run['detail']}"
+    return f"{ended.status} ({why})" if why else ended.status
 
 
 def say_note(job: Job) -> None:

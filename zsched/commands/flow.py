@@ -1,19 +1,74 @@
-"""Flow files: named jobs that wait for each other, as TOML or JSON. Used by `zsched submit --file` and `show`."""
+"""Flow files: named jobs that wait for each other, as TOML or JSON. They are submitted by `zsched submit --file`."""
 
 from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, time
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from zsched.commands import exits, placement, table, variables
+from zsched.commands import exits, options, placement, table, variables, waiting
 from zsched.commands.exits import Failure
+from zsched.model import spans
+from zsched.model.limits import JOBS_SHOWN_MAX
 
 if TYPE_CHECKING:
     from zsched.client.client import Client, Job, Refused, View
+
+# Options of `submit` that go with --file.
+_OPTIONS: Final = (
+    *("submit", "--file", "--wait", "--dry-run", "--quiet", "--range", "--json", "--idempotency-key", "--url"),
+)
+
+
+def main(doc: str, arguments: Mapping[str, options.Value], key: str) -> int:
+    """`zsched submit --file`; returns the exit code. Wrong usage ends the program. Raises ClientError, Failure."""
+    from zsched.client.client import Client
+
+    file = options.text(arguments, "--file") or "-"
+    for name, value in arguments.items():
+        if value and name not in _OPTIONS:
+            sentence = "<cmd> stands in the file" if name == "<cmd>" else f"{name} is not for --file"
+            options.fail(doc, f"{sentence}: write what a job needs into its table [jobs.NAME]")
+    jobs = with_own_place(read(file))
+    if arguments["--dry-run"]:
+        show(jobs, as_json=bool(arguments["--json"]))
+        return 0
+    with Client(options.text(arguments, "--url")) as client:
+        stored = submit(client, file, jobs, key)
+        ids = spans.of_numbers(job.id for job in stored.values())
+        if not arguments["--json"]:
+            shown = str(ids) if arguments["--range"] else "\n".join(map(str, ids))
+            first = next(iter(stored.values())).view["flow"]
+            plain = f"flow {first}, job{'s' * (len(ids) > 1)} {ids}"
+            print(shown if arguments["--quiet"] or arguments["--range"] else plain, flush=True)
+        code = wait(client, list(stored.values()), arguments) if arguments["--wait"] else 0
+        if arguments["--json"]:
+            table.document({name: client.get(job.id).view for name, job in stored.items()})
+        return code
+
+
+def wait(client: Client, jobs: Sequence[Job], arguments: Mapping[str, options.Value]) -> int:
+    """Wait for the jobs; returns the exit code. Raises ClientError."""
+    quiet = bool(arguments["--quiet"] or arguments["--range"])
+    known = {job.id: job for job in jobs}
+    ids = spans.of_numbers(known)
+    if len(ids) > JOBS_SHOWN_MAX and not arguments["--json"]:
+        counts = waiting.wait_for_counts(client, ids, None, quiet=quiet)
+        return int(bool(counts["failed"] or counts["cancelled"]))
+    codes: dict[int, int] = {}
+    with waiting.hint_on_interrupt(lambda: ids - spans.of_numbers(codes)):
+        for job in waiting.as_completed(client, ids):
+            known[job.id].view = job.view
+            code = codes[job.id] = exits.of_job(job)
+            if not quiet and not arguments["--json"]:
+                print(waiting.line(job), flush=True)
+                exits.say_note(job)
+            elif code in (exits.TIMEOUT, exits.OWN_FAULT):
+                exits.say(f"job {waiting.line(job)}")
+    return next(iter(codes.values())) if len(codes) == 1 else int(any(codes.values()))
 
 
 def read(file: str) -> dict[str, View]:

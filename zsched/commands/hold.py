@@ -4,8 +4,8 @@ Usage:
   zsched hold [options] <selector>...
 
 A running run goes on; its retries are held. Holding a held job changes nothing. A recurring job can't be held: use
-`zsched pause`. Prints each job, or sums for more than 20 jobs. Selectors: 12, 3-8, 1,4,9, last and all. `all` means
-your own jobs that have not ended.
+`zsched pause`. Prints each job, or sums for more than 20 jobs. Selectors: 12, 3-8, 1,4,9, last and all; 12.3 and 12.3-8
+are tasks of job 12. `all` means your own jobs that have not ended.
 
 Options:
   --reason=TEXT    Why, for the job and its events.

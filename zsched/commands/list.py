@@ -3,9 +3,9 @@
 Usage:
   zsched list [options]
 
-A recurring job is shown as scheduled, paused or ended while none of its runs is pending or running. With several
-filters, only jobs that match all of them are shown. Finding jobs by a part of their name or by their worker may take
-seconds among millions of jobs.
+Of an array, the column tasks has how many of its tasks have ended. A recurring job is shown as scheduled, paused or
+ended while none of its runs is pending or running. With several filters, only jobs that match all of them are shown.
+Finding jobs by a part of their name or by their worker may take seconds among millions of jobs.
 
 Options:
   --status=STATUS  Show only jobs that are pending, running, success, failed or cancelled.
@@ -70,13 +70,17 @@ def main(argv: Sequence[str]) -> int:
 
 
 def show(jobs: Sequence[Job]) -> None:
-    """Print the jobs as a table. It has columns for the next fire, the queue, the priority, the flow and the tags if a
-    job has them.
+    """Print the jobs as a table. It has columns for the tasks of arrays, the next fire, the queue, the priority, the
+    flow and the tags if a job has them.
     """
     names, rows = (
         ["job", "status", "submitted"],
         [[job.id, recurring.state(job), _moment(job, "created_at")] for job in jobs],
     )
+    if any(job.counts for job in jobs):
+        names.append("tasks")
+        for row, job in zip(rows, jobs, strict=True):
+            row.append(_progress(job))
     if any(job.schedule is not None for job in jobs):
         names.append("next fire")
         for row, job in zip(rows, jobs, strict=True):
@@ -102,3 +106,12 @@ def show(jobs: Sequence[Job]) -> None:
 
 def _moment(job: Job, key: str) -> str:
     return table.moment(job.view[key]) if key in job.view else ""
+
+
+def _progress(job: Job) -> str:
+    """How many tasks of an array have ended, and how many of them not well: `4,980/5,000, 20 failed`."""
+    counts = job.counts
+    if not counts:
+        return ""
+    ended = f"{sum(counts[status] for status in ('success', 'failed', 'cancelled')):,}/{counts['total']:,}"
+    return ", ".join([ended, *(f"{counts[word]:,} {word}" for word in ("failed", "cancelled") if counts[word])])

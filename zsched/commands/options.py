@@ -29,6 +29,9 @@ EXIT_USAGE: Final = 2
 # Longer numbers are refused: JSON would not carry them exactly.
 _DIGITS_MAX: Final = 16
 
+# Options of `submit` alone.
+_OF_ARRAYS: Final = ("array", "each", "each-line", "max-fails")
+
 # docopt's value for a name of the manual page: text, a switch, a count, several values, or nothing.
 Value = str | bool | int | list[str] | None
 WordT = TypeVar("WordT", bound=str)
@@ -168,14 +171,17 @@ def seconds(doc: str, arguments: Mapping[str, Value], name: str) -> float | None
         fail(doc, f"{name}: {error}")
 
 
-def selected(doc: str, arguments: Mapping[str, Value]) -> Selection:
-    """The jobs that the argument <selector> names. An invalid selector is wrong usage."""
+def selected(doc: str, arguments: Mapping[str, Value], *, tasks: bool = False) -> Selection:
+    """The jobs that the argument <selector> names; with `tasks`, also tasks of them. An invalid one is wrong usage."""
     from zsched.commands import selection
 
     try:
-        return selection.parse(words(arguments, "<selector>"))
+        chosen = selection.parse(words(arguments, "<selector>"))
     except ValueError as error:
         fail(doc, str(error))
+    if chosen.tasks and not tasks:
+        fail(doc, f"{chosen.tasks[0]} names tasks; name whole jobs")
+    return chosen
 
 
 def owner(doc: str, arguments: Mapping[str, Value], chosen: Selection) -> str | None:
@@ -188,7 +194,7 @@ def owner(doc: str, arguments: Mapping[str, Value], chosen: Selection) -> str | 
 
 
 def single(doc: str, arguments: Mapping[str, Value]) -> Selection:
-    """The job that the argument <job> names. Anything but exactly one job is wrong usage."""
+    """The job that the argument <job> names. Anything but exactly one is wrong usage."""
     from zsched.commands import selection
 
     try:
@@ -198,12 +204,12 @@ def single(doc: str, arguments: Mapping[str, Value]) -> Selection:
 
 
 def single_or_flow(doc: str, arguments: Mapping[str, Value]) -> Selection:
-    """The job or the flow that the argument <job> names. Anything but exactly one is wrong usage."""
+    """The job, the task or the flow that the argument <job> names. Anything but exactly one is wrong usage."""
     from zsched.commands import selection
 
     word = text(arguments, "<job>") or ""
     try:
-        return selection.single_flow(word) or selection.single(word)
+        return selection.single_flow(word) or selection.single(word, tasks=True)
     except ValueError as error:
         fail(doc, str(error))
 
@@ -318,6 +324,8 @@ def _suggestion(word: str, declared: Mapping[str, Option]) -> str:
     from zsched.model.spelling import suggestion
 
     name = _dashed(word).lstrip("-")
+    if name in _OF_ARRAYS and name not in declared:
+        return "; an array is submitted by `zsched submit`, with --wait if you like"
     # At 0.6, the default, --at would be taken for --wait.
     form = _dashed(word).removesuffix(name) + "{}"
     return "; " + suggestion(name, declared, "--help lists them all", form=form, cutoff=0.7)

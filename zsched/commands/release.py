@@ -4,7 +4,7 @@ Usage:
   zsched release [options] <selector>...
 
 Releasing a job that is not held changes nothing. Prints each job, or sums for more than 20 jobs. Selectors: 12, 3-8,
-1,4,9, last and all. `all` means your own jobs that are held.
+1,4,9, last and all; 12.3 and 12.3-8 are tasks of job 12. `all` means your own jobs that are held.
 
 Options:
   --reason=TEXT  Why, for the events.

@@ -4,11 +4,12 @@ Usage:
   zsched rerun [options] <selector>...
 
 A job keeps its ID, and its attempts are counted on; its retries and crashes count from 0 again. A deadline that has
-passed does not count. Prints each job, or sums for more than 20 jobs. Selectors: 12, 3-8, 1,4,9, last and all. `all`
-means your own jobs that have ended; it asks first on a terminal, and needs --yes elsewhere.
+passed does not count. Prints each job, or sums for more than 20 jobs. Selectors: 12, 3-8, 1,4,9, last and all; 12.3 and
+12.3-8 are tasks of job 12. `all` means your own jobs that have ended; it asks first on a terminal, and needs --yes
+elsewhere.
 
 Options:
-  --failed       Only jobs that failed.
+  --failed       Only jobs that failed; of an array, only the tasks that failed, also while others run.
   --reason=TEXT  Why, for the events.
   --all-owners   With all: the jobs of all owners.
   --yes          Don't ask.
@@ -37,10 +38,12 @@ _RERUN: Final = Act(
         "too_many_pending": "as many jobs are pending as may be, so {count} do not run again: {jobs}",
         "priority_max": "{count} have a higher priority than your token allows: {jobs}",
         "unique": "{count} have a unique key that another job has taken: {jobs}",
+        "dependency": "{count} wait for a job that has ended otherwise: {jobs}; run that again as well",
         "not_owner": "",
     },
     every="ended",
     alone=True,
+    by_task=True,
 )
 
 

@@ -130,7 +130,10 @@ class Attendance:
             if error.existing is None:
                 raise
             exits.say(str(error))
-            return self._client.get(error.existing)
+            job = self._client.get(error.existing)
+            if job.counts:
+                raise exits.Failure(f"job {job.id} is an array: use `zsched wait {job.id}`", exits.USAGE) from None
+            return job
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         """The first signal is handled between two chunks of output; the next one leaves at once."""

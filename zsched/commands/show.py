@@ -1,15 +1,19 @@
-"""zsched show: show the details of a job, or the jobs of a flow.
+"""zsched show: show the details of a job or a task, or the jobs of a flow.
 
 Usage:
   zsched show [options] <job>
 
-<job> is an ID, or last; or a flow such as flow:12, whose jobs are shown as a tree with their states: each below the
-last of the jobs that it waits for.
+<job> is an ID, or last; or a task of an array, such as 12.3 or last.3. Of an array, the tasks that failed are listed,
+then those that are running. Or it is a flow such as flow:12, whose jobs are shown as a tree with their states: each
+below the last of the jobs that it waits for.
 
 Options:
-  --json      Print the job as JSON, with its last run; or the flow with all its jobs.
-  --url=URL   The scheduler: http://…, https://… or unix:/PATH (ZSCHED_URL).
-  -h, --help  Show this.
+  --status=STATUS  Of an array: list the tasks that are pending, running, success, failed or cancelled.
+  --limit=COUNT    Of an array: list at most COUNT tasks (20).
+  --json           Print the job or the task as JSON, with its last run; with --status an array of tasks; or the flow
+                   with all its jobs.
+  --url=URL        The scheduler: http://…, https://… or unix:/PATH (ZSCHED_URL).
+  -h, --help       Show this.
 
 Exit codes: 0 done; 2 wrong usage; 3 there is no such job or flow; 4 no scheduler answers.
 """
@@ -18,12 +22,16 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Final
 
 from zsched.client.client import Client, Job, View
+from zsched.client.task import Task
 from zsched.commands import exits, options, recurring, selection, table, tree
+from zsched.commands.list import STATUSES
 from zsched.commands.text import clean
-from zsched.model.limits import JOBS_SHOWN_MAX
+from zsched.commands.waiting import state_line
+from zsched.model.limits import JOBS_SHOWN_MAX, TASKS_SHOWN
 
 # The width of the longest name.
 _NAME: Final = len("on disconnect")
@@ -33,17 +41,75 @@ def main(argv: Sequence[str]) -> int:
     """Run the command; returns its exit code."""
     arguments = options.parse(__doc__, argv, mixed=True)
     chosen = options.single_or_flow(__doc__, arguments)
+    status = options.choice(__doc__, arguments, "--status", STATUSES)
+    limit = options.number(__doc__, arguments, "--limit") or TASKS_SHOWN
+    as_json = bool(arguments["--json"])
     if chosen.flows:
+        for name in ("--status", "--limit"):
+            if arguments[name]:
+                options.fail(__doc__, f"{name} is for arrays: name one by its number")
         return show_flow(next(iter(chosen.flows)), arguments)
     with Client(options.text(arguments, "--url")) as client:
+        if chosen.tasks:
+            (task,) = selection.tasks_of(client, *selection.resolve_tasks(chosen, client))
+            show(task_details(task), task.view, as_json=as_json)
+            return 0
         job = client.get(selection.only(chosen, client))
-    if arguments["--json"]:
-        table.document(job.view)
+        if status is not None and not job.counts:
+            options.fail(__doc__, f"--status is for arrays, which job {job.id} is not")
+        tasks = list(chosen_tasks(job, status, limit)) if job.counts and (status or not as_json) else []
+    if as_json and status is not None:
+        table.document([task.view for task in tasks])
         return 0
-    for name, value in details(job):
+    show(details(job), job.view, as_json=as_json)
+    if not as_json and (tasks or status):
+        print()
+        list_tasks(job, tasks, status)
+    return 0
+
+
+def show(lines: Iterator[tuple[str, object]], view: View, *, as_json: bool) -> None:
+    """Print names and values, or the JSON."""
+    if as_json:
+        table.document(view)
+        return
+    for name, value in lines:
         # Further lines of a value are indented.
         print(f"{name:<{_NAME}} " + clean(str(value)).replace("\n", "\n" + " " * (_NAME + 1)))
-    return 0
+
+
+def chosen_tasks(job: Job, status: str | None, limit: int) -> Iterator[Task]:
+    """At most `limit` tasks of an array: those with a status; else those that failed, and then those that run."""
+    for wanted in (status,) if status else ("failed", "running"):
+        if (job.counts or {}).get(wanted):
+            for task in islice(job.tasks(wanted), limit):
+                limit -= 1
+                yield task
+
+
+def list_tasks(job: Job, tasks: Sequence[Task], status: str | None) -> None:
+    """Print tasks as a table, and how to list more."""
+    columns: dict[str, list[object]] = {
+        "task": [task.id for task in tasks],
+        "status": [exits.describe_task(task) for task in tasks],
+        "worker": [task.run.get("worker_id") for task in tasks],
+        "attempts": [attempts if (attempts := task.run.get("attempt", 0)) > 1 else None for task in tasks],
+        "entry": [task.entry for task in tasks],
+    }
+    filled = {name: cells for name, cells in columns.items() if any(cell is not None for cell in cells)}
+    table.show([*filled], [*zip(*filled.values(), strict=True)])
+    there = sum((job.counts or {}).get(wanted, 0) for wanted in ((status,) if status else ("failed", "running")))
+    if there > len(tasks):
+        exits.say(f"{len(tasks)} of {there:,} tasks are listed; --limit {there} lists all")
+
+
+def task_details(task: Task) -> Iterator[tuple[str, object]]:
+    """The lines of a task: pairs of a name and a value, in order."""
+    yield "task", task.id
+    if task.entry is not None:
+        yield "entry", task.entry
+    yield "status", exits.describe_task(task)
+    yield from run_details(task.run)
 
 
 def show_flow(flow: int, arguments: Mapping[str, options.Value]) -> int:
@@ -70,11 +136,13 @@ def details(job: Job) -> Iterator[tuple[str, object]]:
     yield "name", job.name
     yield "command", job.command
     state = recurring.state(job)
-    yield "status", exits.describe_end(job) if state == job.status else state
+    yield "status", exits.describe_end(job) if state == job.status and not job.counts else state
+    if job.counts:
+        yield "tasks", state_line(job.counts)
     if "why" in view:
         yield "waits", "{detail} ({code})".format(**view["why"])
     for key in (
-        *("owner", "tags", "flow", "after", "queue", "priority", "limits", "unique"),
+        *("owner", "tags", "flow", "after", "queue", "priority", "limits", "unique", "array", "entries", "max_fails"),
         *("schedule", "run_at", "deadline", "timeout", "kill_grace", "signal", "retries", "backoff", "retry_on"),
         *("on_lost", "on_disconnect", "crash_limit", "user"),
         *("argv", "cwd", "cwd_hint", "umask", "umask_hint", "stdin_bytes"),
@@ -91,6 +159,12 @@ def details(job: Job) -> Iterator[tuple[str, object]]:
     ):
         if key in view:
             yield name, table.moment(view[key]) + (f" ({view[why]})" if why in view else "")
+    # Of an array, the last run tells little.
+    yield from run_details({} if job.counts else run)
+
+
+def run_details(run: View) -> Iterator[tuple[str, object]]:
+    """The lines of a run; none for an empty one."""
     if not run:
         return
     yield "run", f"{run['run_id']} ({run['status']}, attempt {run['attempt']}{_counts(run)})"

@@ -1,4 +1,4 @@
-"""zsched submit: submit a job, one for each line of a file, or the jobs of a flow file.
+"""zsched submit: submit a job, an array of tasks, or the jobs of a flow file.
 
 Usage:
   zsched submit [--tag=TAG]... [--limit=LIMIT]... [--env=VARIABLE]... [--secret-env=VARIABLE]... [options] [<cmd>...]
@@ -52,45 +52,48 @@ Options:
                       stored encrypted, never shown, and masked in the job's output. May be repeated.
   --cron=FIELDS       Run on a schedule, a cron expression in UTC such as '*/5 * * * *'.
   --run-now           With --cron, also run now.
-  --each-line=FILE    Submit a job for each line of FILE, or of stdin for `-`. {} in <cmd> is the line, quoted for sh.
-                      Without {} the line is the last argument. Without <cmd> the line is the command. Empty lines are
-                      skipped.
+  --array=TASKS       Run as an array: a task for each index, such as 0-15, 0-15:4 (every fourth) or 1,3,7-9. At most
+                      N at once: 0-15%N. {} in <cmd> is the index, which is also $ZSCHED_TASK.
+  --each=FILE         Run as an array: a task for each line of FILE, or of stdin for `-`. {} in <cmd> is the line, as
+                      one argument, which is also $ZSCHED_ENTRY. Without {} the line is the last argument. Without
+                      <cmd> the line is the command. Empty lines are skipped. At most N at once: --array=%N.
+  --each-line=FILE    The same as --each.
+  --max-fails=COUNT   Of an array: when more tasks than this have failed, start no further ones.
   --idempotency-key=KEY
-                      Make the submit repeatable: for seven days, the same KEY with the same jobs prints the jobs that
-                      were stored, and submits nothing (a random key).
+                      Make the submit repeatable: for seven days, the same KEY with the same job prints the job that
+                      was stored, and submits nothing (a random key).
   --hold              Start nothing until `zsched release`.
-  --wait              Wait until all jobs have finished.
+  --wait              Wait until the job has finished.
   --dry-run           Print what would be submitted, and submit nothing.
-  -q, --quiet         Print only job IDs, one on each line.
-  --range             Print job IDs as ranges, such as 1-5000, for `zsched wait` and `zsched cancel`.
-  --json              Print the jobs as JSON.
+  -q, --quiet         Print only the job's ID.
+  --range             The same as --quiet.
+  --json              Print the job as JSON.
   --url=URL           The scheduler: http://…, https://… or unix:/PATH (ZSCHED_URL).
   -h, --help          Show this.
 
-Ctrl-C stops waiting; the jobs keep running.
+Ctrl-C stops waiting; the job keeps running.
 
-Exit codes: 0 done; 1 refused; 2 wrong usage; 4 no scheduler answers; 130 interrupted. With --wait and one job: the
-job's exit code, 128+n if signal n ended it, 124 if it took longer than --timeout. With --wait and several jobs: 0 if
-all succeeded, else 1. With --wait, 125 means that zsched itself failed.
+Exit codes: 0 done; 1 refused; 2 wrong usage; 4 no scheduler answers; 130 interrupted. With --wait: the job's exit code,
+128+n if signal n ended it, 124 if it took longer than --timeout; of an array 0 if all tasks succeeded, else 1; 125
+means that zsched itself failed.
 """
 
 from __future__ import annotations
 
 import codecs
+import os
 import secrets
 import shlex
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from itertools import chain
 
-from zsched.client.client import PATIENCE_S, Client, ClientError, Fields, Job, Refused, View, batches, spec
+from zsched.client import template
+from zsched.client.client import PATIENCE_S, Client, ClientError, Fields, Job, Refused, View, spec
 from zsched.commands import exits, flow, options, placement, table, turn, variables, waiting
-from zsched.commands.line import argv_for_input, command_line, for_input
-from zsched.model import spans
-from zsched.model.limits import COMMAND_BYTES_MAX, JOBS_SHOWN_MAX, SUBMIT_KEY_CHARS_MAX
-
-# Options that go with --file.
-_OF_FLOWS = ("submit", "--file", "--wait", "--dry-run", "--quiet", "--range", "--json", "--idempotency-key", "--url")
+from zsched.commands.line import command_line
+from zsched.model.limits import ENTRY_BYTES_MAX, IDEMPOTENCY_KEY_CHARS_MAX
 
 
 def main(argv: Sequence[str]) -> int:
@@ -106,108 +109,107 @@ def main(argv: Sequence[str]) -> int:
 
 
 def submit(arguments: Mapping[str, options.Value]) -> int:
-    """Submit the jobs. Raises ClientError, Failure."""
+    """Submit the job, or those of a flow file. Raises ClientError, Failure."""
+    key = key_of(arguments)
     if options.text(arguments, "--file") is not None:
-        return submit_flow(arguments)
-    bodies = read_jobs(arguments)
-    single = arguments["--each-line"] is None
+        return flow.main(__doc__, arguments, key)
+    body = read_job(arguments)
+    file, as_json = file_of(arguments), bool(arguments["--json"])
+    entries: Iterator[str] | None = None
+    if file is not None:
+        first = next(entries := lines(file), None)
+        if first is None:
+            exits.say(f"{'stdin' if file == '-' else file} has no line that is not empty, so nothing is submitted")
+            return 0
+        entries = chain([first], entries)
     if arguments["--dry-run"]:
-        if arguments["--json"]:
-            shown = [variables.mask_secrets(body) for body in bodies]
-            table.document(shown[0] if single else shown)
-        else:
-            for body in bodies:
-                print(body["command"] if "command" in body else shlex.join(body["argv"]))
+        show(body, entries, as_json=as_json)
         return 0
     with Client(options.text(arguments, "--url")) as client:
-        jobs: list[Job] = []
-        for place, batch in enumerate(batches(bodies)):
-            stored = store_jobs(client, batch, key_of(arguments, place), patient=not single)
-            jobs += stored
-            if not arguments["--json"]:
-                # At once: the next request may fail, and these jobs are stored.
-                print(numbers(stored, arguments), flush=True)
-        code = wait(client, jobs, arguments) if arguments["--wait"] else 0
-        if arguments["--json"]:
-            views = [job.view for job in jobs]
-            table.document(views[0] if single else views)
+        job = store(client, body, entries, key)
+        if not as_json:
+            print(number(job, arguments), flush=True)
+        code = wait(job, arguments) if arguments["--wait"] else 0
+        if as_json:
+            table.document(job.view)
         return code
 
 
-def submit_flow(arguments: Mapping[str, options.Value]) -> int:
-    """Submit the jobs of a flow file. Raises ClientError, Failure."""
-    file = options.text(arguments, "--file") or "-"
-    for name, value in arguments.items():
-        if value and name not in _OF_FLOWS:
-            sentence = "<cmd> stands in the file" if name == "<cmd>" else f"{name} is not for --file"
-            options.fail(__doc__, f"{sentence}: write what a job needs into its table [jobs.NAME]")
-    jobs = flow.with_own_place(flow.read(file))
-    if arguments["--dry-run"]:
-        flow.show(jobs, as_json=bool(arguments["--json"]))
-        return 0
-    with Client(options.text(arguments, "--url")) as client:
-        stored = flow.submit(client, file, jobs, key_of(arguments, 0))
-        ids = spans.of_numbers(job.id for job in stored.values())
-        if not arguments["--json"]:
-            shown = str(ids) if arguments["--range"] else "\n".join(map(str, ids))
-            first = next(iter(stored.values())).view["flow"]
-            plain = f"flow {first}, job{'s' * (len(ids) > 1)} {ids}"
-            print(shown if arguments["--quiet"] or arguments["--range"] else plain, flush=True)
-        code = wait(client, list(stored.values()), arguments) if arguments["--wait"] else 0
-        if arguments["--json"]:
-            table.document({name: client.get(job.id).view for name, job in stored.items()})
-        return code
+def read_job(arguments: Mapping[str, options.Value]) -> View:
+    """The job to submit, as REST takes it, without entries. Wrong usage ends the program. Raises Failure."""
+    words, file = options.words(arguments, "<cmd>"), file_of(arguments)
+    check_options(arguments, words, file)
+    fields = placement.read(arguments)
+    fields.update(policy(arguments))
+    fields.update(turn.read(__doc__, arguments))
+    fields["name"], fields["schedule"] = options.text(arguments, "--name"), options.text(arguments, "--cron")
+    fields["run_now"], fields["user"] = bool(arguments["--run-now"]), options.text(arguments, "--user")
+    if (after := options.text(arguments, "--after")) is not None:
+        fields["after"] = after.split(",")
+    fields["tags"], fields["hold"] = options.words(arguments, "--tag"), bool(arguments["--hold"])
+    fields["array"] = options.text(arguments, "--array")
+    fields["max_fails"] = options.number(__doc__, arguments, "--max-fails", least=0)
+    fields["env"] = variables.read_plain(__doc__, arguments)
+    fields["secret_env"] = variables.read_secret(__doc__, arguments)
+    if not words:
+        fields["name"] = fields["name"] or ("stdin" if file in (None, "-") else os.path.basename(file))
+        return spec(template.EACH_COMMAND, **fields)
+    tasks = file is not None or fields["array"] is not None
+    if arguments["--no-shell"]:
+        return spec(words, **fields) | ({"argv": template.for_argv(words)} if file is not None else {})
+    # The name comes from the command as it was written.
+    line = command_line(words)
+    body = spec(line.replace(shlex.quote(template.PLACE), template.PLACE) if tasks else line, **fields)
+    try:
+        if file is not None:
+            body["command"] = template.for_words(words)
+        elif fields["array"] is not None:
+            body["command"] = template.for_indexes(words)
+    except ValueError as error:
+        options.fail(__doc__, str(error))
+    if tasks and (variable := template.unexpanded(words)) is not None:
+        exits.say(f"{variable} is quoted, so it stays as it is: write the command as one word to have it expanded")
+    return body
 
 
-def read_jobs(arguments: Mapping[str, options.Value]) -> list[View]:
-    """The jobs to submit, as REST takes them. Wrong usage ends the program. Raises Failure."""
-    words = options.words(arguments, "<cmd>")
-    file = options.text(arguments, "--each-line")
-    cron = options.text(arguments, "--cron")
+def file_of(arguments: Mapping[str, options.Value]) -> str | None:
+    """The file of the entries."""
+    return options.text(arguments, "--each") or options.text(arguments, "--each-line")
+
+
+def check_options(arguments: Mapping[str, options.Value], words: Sequence[str], file: str | None) -> None:
+    """Wrong usage ends the program."""
+    cron, array = options.text(arguments, "--cron"), options.text(arguments, "--array")
     if not words and file is None:
         options.fail(__doc__, "missing <cmd>, such as 'make test'")
     # Without cron fields the job would run at once.
-    options.demand_filled(__doc__, arguments, "--name", "--cron", "--cwd")
+    options.demand_filled(__doc__, arguments, "--name", "--cron", "--cwd", "--array", "--each", "--each-line")
     if arguments["--run-now"] and cron is None:
         options.fail(__doc__, "--run-now goes with --cron: other jobs run at once anyway")
     if arguments["--hold"] and cron is not None:
         options.fail(__doc__, "--hold is for jobs without --cron: use `zsched pause` for a recurring job")
     if arguments["--wait"] and cron is not None:
         options.fail(__doc__, "a job with --cron never ends, so there is nothing to --wait for")
+    if None not in (arguments["--each"], arguments["--each-line"]):
+        options.fail(__doc__, "--each and --each-line are the same: give one of them")
+    if arguments["--max-fails"] is not None and file is None and array is None:
+        options.fail(__doc__, "--max-fails goes with --array or --each")
+    if array is not None and array.startswith("%") and file is None:
+        options.fail(__doc__, f"--array={array} says only how many tasks run at once: write 0-15{array}, or add --each")
     if arguments["--stdin"] and file == "-":
-        options.fail(__doc__, "--stdin and --each-line=- both read stdin: name a file for --each-line")
-    bare = bool(arguments["--no-shell"])
-    if bare and not words:
+        options.fail(__doc__, "--stdin and --each=- both read stdin: name a file for --each")
+    if arguments["--no-shell"] and not words:
         options.fail(__doc__, "--no-shell needs <cmd>: a line of a file is a command for sh")
+
+
+def key_of(arguments: Mapping[str, options.Value]) -> str:
+    """The idempotency key of the request. Wrong usage ends the program."""
     key = options.text(arguments, "--idempotency-key")
-    if key is not None and not (key.isascii() and key.isprintable() and 1 <= len(key) <= SUBMIT_KEY_CHARS_MAX):
-        options.fail(__doc__, f"--idempotency-key: 1 to {SUBMIT_KEY_CHARS_MAX} printable ASCII characters")
-    fields = placement.read(arguments)
-    fields.update(policy(arguments))
-    fields.update(turn.read(__doc__, arguments))
-    fields["name"], fields["schedule"] = options.text(arguments, "--name"), cron
-    fields["run_now"], fields["user"] = bool(arguments["--run-now"]), options.text(arguments, "--user")
-    if (after := options.text(arguments, "--after")) is not None:
-        fields["after"] = after.split(",")
-    fields["tags"], fields["hold"] = options.words(arguments, "--tag"), bool(arguments["--hold"])
-    fields["env"] = variables.read_plain(__doc__, arguments)
-    fields["secret_env"] = variables.read_secret(__doc__, arguments)
-
-    def body(command: str | Sequence[str]) -> View:
-        return spec(command, **fields)
-
-    if file is None:
-        return [body(words if bare else command_line(words))]
-    bodies = []
-    for place, line in lines(file):
-        try:
-            bodies.append(body(argv_for_input(words, line) if bare else for_input(words, line)))
-        except ClientError as error:
-            raise exits.Failure(f"line {place} of {file}: {error}", exits.USAGE) from None
-        if (size := len(bodies[-1].get("command", "").encode())) > COMMAND_BYTES_MAX:
-            sentence = f"line {place} of {file}: its command has {size} bytes, at most {COMMAND_BYTES_MAX} are taken"
-            raise exits.Failure(sentence, exits.USAGE)
-    return bodies
+    if key is None:
+        return secrets.token_hex(16)
+    if key is not None and not (key.isascii() and key.isprintable() and 1 <= len(key) <= IDEMPOTENCY_KEY_CHARS_MAX):
+        options.fail(__doc__, f"--idempotency-key: 1 to {IDEMPOTENCY_KEY_CHARS_MAX} printable ASCII characters")
+    return key
 
 
 def policy(arguments: Mapping[str, options.Value]) -> Fields:
@@ -229,85 +231,86 @@ def policy(arguments: Mapping[str, options.Value]) -> Fields:
     return fields
 
 
-def lines(file: str) -> Iterator[tuple[int, str]]:
-    """The non-empty lines of a file without their line ends, with their numbers from 1. Raises Failure."""
+def lines(file: str) -> Iterator[str]:
+    """The non-empty lines of a file without their line ends, as they are read. Raises Failure, which names the line."""
     if file == "-" and sys.stdin is None:
-        raise exits.Failure("stdin is closed, and --each-line is to read it", exits.USAGE)
+        raise exits.Failure("stdin is closed, and --each is to read it", exits.USAGE)
     try:
-        if file == "-":
-            content = sys.stdin.buffer.read()
-        else:
-            with open(file, "rb") as opened:
-                content = opened.read()
+        with nullcontext(sys.stdin.buffer) if file == "-" else open(file, "rb") as opened:
+            for place, given in enumerate(opened, 1):
+                # Editors on Windows may write a byte order mark.
+                line = given.removeprefix(codecs.BOM_UTF8) if place == 1 else given
+                yield from _entry(line.removesuffix(b"\n").removesuffix(b"\r"), f"line {place} of {file}")
     except OSError as error:
         raise exits.Failure(f"can't read {file}: {error.strerror}") from None
-    # Editors on Windows may write a byte order mark.
-    for place, given in enumerate(content.removeprefix(codecs.BOM_UTF8).split(b"\n"), 1):
-        try:
-            text = given.removesuffix(b"\r").decode()
-        except UnicodeDecodeError:
-            raise exits.Failure(f"line {place} of {file} is not UTF-8, which a job's command must be") from None
-        if text.strip():
-            yield place, text
 
 
-def key_of(arguments: Mapping[str, options.Value], place: int) -> str:
-    """The idempotency key of a request. Each request has its own."""
-    key = options.text(arguments, "--idempotency-key")
-    if key is None:
-        return secrets.token_hex(16)
-    return f"{key}.{place + 1}" if place else key
+def _entry(line: bytes, where: str) -> Iterator[str]:
+    """A line as the entry of a task; nothing for an empty one. Raises Failure."""
+    try:
+        text = line.decode()
+    except UnicodeDecodeError:
+        raise exits.Failure(f"{where} is not UTF-8, which a job's command must be", exits.USAGE) from None
+    if "\0" in text:
+        raise exits.Failure(f"{where}: can't have a NUL character", exits.USAGE)
+    if len(line) > ENTRY_BYTES_MAX:
+        sentence = (
+            f"{where}: it has {len(line)} bytes, at most {ENTRY_BYTES_MAX} are taken: put what is longer into files"
+        )
+        raise exits.Failure(sentence, exits.USAGE)
+    if text.strip():
+        yield text
 
 
-def store_jobs(client: Client, bodies: Sequence[View], key: str, patient: bool) -> list[Job]:
-    """Submit jobs in one request. If the scheduler has no room, and `patient`, wait and try again. Returns the job that
-    has the unique key, if one has it.
-    """
-    while True:
-        try:
-            # Not as an array of one, so that an error names the field alone.
-            if len(bodies) == 1:
-                answer = client.ask("POST", "/jobs", bodies[0], patience_s=PATIENCE_S, key=key)
-                return [Job(client, answer.json())]
-            return client.submit_all(bodies, idempotency_key=key)
-        except Refused as error:
-            # Of several jobs none is stored, and the one that has the key is not all of them.
-            if error.existing is not None and len(bodies) == 1:
-                exits.say(str(error))
-                return [client.get(error.existing)]
-            # After a 429 nothing was stored.
-            if error.status != 429 or error.retry_after_s is None or not patient:
-                raise
-            exits.say(f"{error}; trying again in {error.retry_after_s:g} s")
-            time.sleep(error.retry_after_s)
+def show(body: View, entries: Iterator[str] | None, *, as_json: bool) -> None:
+    """Print what would be submitted: the job, or the command of each task. Raises Failure before it prints anything."""
+    each = None if entries is None else list(entries)
+    if as_json:
+        table.document(variables.mask_secrets(body if each is None else body | {"each": each}))
+        return
+    if each is None:
+        print(body["command"] if "command" in body else shlex.join(body["argv"]))
+    for entry in each or ():
+        if "argv" in body:
+            print(shlex.join([word.replace(template.PLACE, entry) for word in body["argv"]]))
+        elif body["command"] == template.EACH_COMMAND:
+            print(entry)
+        else:
+            print(body["command"].replace(template.ENTRY, shlex.quote(entry)))
 
 
-def numbers(jobs: Sequence[Job], arguments: Mapping[str, options.Value]) -> str:
-    """The numbers of the jobs: for a person, or as --range or --quiet ask for."""
-    ids = spans.of_numbers(job.id for job in jobs)
-    if arguments["--range"]:
-        return str(ids)
-    if arguments["--quiet"]:
-        return "\n".join(map(str, ids))
-    return f"job{'s' if len(jobs) > 1 else ''} {ids}"
+def store(client: Client, body: View, entries: Iterator[str] | None, key: str) -> Job:
+    """Submit the job. Returns the job that has the unique key, if one has it. Raises ClientError."""
+    try:
+        if entries is not None:
+            return client.submit_lines(body, entries, idempotency_key=key)
+        return Job(client, client.ask("POST", "/jobs", body, patience_s=PATIENCE_S, key=key).json())
+    except Refused as error:
+        if error.existing is None:
+            raise
+        exits.say(str(error))
+        return client.get(error.existing)
 
 
-def wait(client: Client, jobs: Sequence[Job], arguments: Mapping[str, options.Value]) -> int:
-    """Wait for the jobs; returns the exit code. Raises ClientError."""
-    quiet = bool(arguments["--quiet"] or arguments["--range"])
-    known = {job.id: job for job in jobs}
-    ids = spans.of_numbers(known)
-    if len(ids) > JOBS_SHOWN_MAX and not arguments["--json"]:
-        counts = waiting.wait_for_counts(client, ids, None, quiet=quiet)
-        return int(bool(counts["failed"] or counts["cancelled"]))
-    codes: dict[int, int] = {}
-    with waiting.hint_on_interrupt(lambda: ids - spans.of_numbers(codes)):
-        for job in waiting.as_completed(client, ids):
-            known[job.id].view = job.view
-            code = codes[job.id] = exits.of_job(job)
-            if not quiet and not arguments["--json"]:
-                print(waiting.line(job), flush=True)
-                exits.say_note(job)
-            elif code in (exits.TIMEOUT, exits.OWN_FAULT):
-                exits.say(f"job {waiting.line(job)}")
-    return next(iter(codes.values())) if len(codes) == 1 else int(any(codes.values()))
+def number(job: Job, arguments: Mapping[str, options.Value]) -> str:
+    """The number of the job: for a person, or alone."""
+    if arguments["--range"] or arguments["--quiet"]:
+        return str(job.id)
+    return f"job {job.id} ({job.counts['total']:,} tasks)" if job.counts else f"job {job.id}"
+
+
+def wait(job: Job, arguments: Mapping[str, options.Value]) -> int:
+    """Wait for the job; returns the exit code. Raises ClientError."""
+    quiet, as_json = bool(arguments["--quiet"] or arguments["--range"]), bool(arguments["--json"])
+    with waiting.hint_on_interrupt(lambda: job.id):
+        if job.counts:
+            waiting.wait_for_tasks(job, None, quiet=quiet or as_json)
+        else:
+            job.wait()
+    code = exits.of_job(job)
+    if not quiet and not as_json:
+        print(waiting.line(job), flush=True)
+        exits.say_note(job)
+    elif code in (exits.TIMEOUT, exits.OWN_FAULT):
+        exits.say(f"job {waiting.line(job)}")
+    return code

@@ -10,9 +10,10 @@ import sys
 from collections.abc import Callable, Mapping
 from queue import Empty, SimpleQueue
 from threading import Semaphore, Thread
-from typing import Final, NamedTuple, Protocol, TextIO
+from typing import Final, NamedTuple, Protocol, TextIO, TypeVar
 
 from zsched.client.client import LOOK_FACTOR, LOOK_S_MAX, LOOK_S_MIN, PATIENCE_S, Chunk, Client, Job, Stream
+from zsched.client.task import Task
 from zsched.commands import table
 from zsched.commands.exits import say
 from zsched.commands.text import Cleaner
@@ -20,6 +21,9 @@ from zsched.model.limits import WATCHED_PIECES_MAX
 
 # How long the first output of a run that nobody has viewed yet may take.
 ASK_S: Final = 0.5
+
+
+Followed = TypeVar("Followed", bound=Job | Task)
 
 
 class Sink(Protocol):
@@ -89,8 +93,8 @@ class Watch:
         """Call on_interrupt between two chunks. For signal handlers."""
         self._events.put(None)
 
-    def job(self, job: Job) -> Job:
-        """Follow a job from its current run on until it has ended; returns it."""
+    def job(self, job: Followed) -> Followed:
+        """Follow a job or a task from its current run on until it has ended; returns it."""
         followed = 0
         pause_s = LOOK_S_MIN
         while True:

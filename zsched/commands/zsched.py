@@ -5,7 +5,7 @@ Usage:
 
 Commands:
   up       Start a scheduler and workers on this host, until Ctrl-C.
-  submit   Submit a job, or one for each line of a file.
+  submit   Submit a job, or an array of tasks.
   run      Submit a job, stream its output, exit with its exit code.
   list     List jobs, newest first.
   events   Show what happened, and who caused it.

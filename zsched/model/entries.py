@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
@@ -26,20 +26,30 @@ _DECODER: Final = msgspec.msgpack.Decoder(list[str])
 Block = tuple[int, bytes]
 
 
+class Blocks(Protocol):
+    """Where packed blocks are kept: a list, or a file."""
+
+    def append(self, block: Block, /) -> None: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, place: int, /) -> Block: ...
+    def __iter__(self) -> Iterator[Block]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Entries:
     """The entries of a job. `blocks` may be read from a file: the store goes through them once."""
 
     count: int
-    blocks: Sequence[Block]
+    blocks: Blocks
 
 
 class Packer:
     """Packs entries one by one, in bounded memory besides the blocks."""
 
-    def __init__(self) -> None:
+    def __init__(self, blocks: Blocks | None = None) -> None:
+        """`blocks`: where they are kept; None: in memory."""
         self.count = 0
-        self._blocks: list[Block] = []
+        self._blocks: Blocks = [] if blocks is None else blocks
         self._lines: list[str] = []
         self._bytes = 0
 
@@ -64,7 +74,7 @@ class Packer:
             raise SpecError("each", "at least one entry")
         if self._lines:
             self._close_block()
-        return Entries(self.count, tuple(self._blocks))
+        return Entries(self.count, self._blocks)
 
     def _close_block(self) -> None:
         packed = zlib.compress(_ENCODER.encode(self._lines), _LEVEL)

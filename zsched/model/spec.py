@@ -103,8 +103,10 @@ def keeps_none(_name: str, _value: str) -> str:
     raise SpecError("secret_env", "no secrets are kept here")
 
 
-def job_spec(body: JobBody, seal: Seal = keeps_none) -> JobSpec:
-    """Check a submitted job and seal its secrets. Raises SpecError, and the errors of `seal`."""
+def job_spec(body: JobBody, seal: Seal = keeps_none, entries: Entries | None = None) -> JobSpec:
+    """Check a submitted job and seal its secrets. `entries`: those of its tasks, if they did not come in `each`. Raises
+    SpecError, and the errors of `seal`.
+    """
     name, command, cron = check_name(body.name), _program(body), check_schedule(body.schedule)
     check_folder("cwd", body.cwd)
     check_folder("cwd_hint", body.cwd_hint)
@@ -120,7 +122,7 @@ def job_spec(body: JobBody, seal: Seal = keeps_none) -> JobSpec:
         launch["secret_env"] = {name: seal(name, value) for name, value in body.secret_env.items()}
     timing = _timing(body, recurring=cron is not None)
     policy = _policy(body)
-    array, entries = _tasks(body, recurring=cron is not None)
+    array, entries = _tasks(body, entries, recurring=cron is not None)
     return JobSpec(
         name=name,
         command=command,
@@ -214,21 +216,23 @@ def _after(given: tuple[int | str, ...], *, recurring: bool) -> tuple[Dependency
         raise SpecError("after" if error.place is None else f"after/{error.place}", str(error)) from None
 
 
-def _tasks(body: JobBody, *, recurring: bool) -> tuple[TaskArray | None, Entries | None]:
+def _tasks(body: JobBody, entries: Entries | None, *, recurring: bool) -> tuple[TaskArray | None, Entries | None]:
     """The array of a job, and its entries. Raises SpecError."""
     array = None if body.array is None else check_array(body.array)
-    if array is None and body.each is None:
+    if array is None and body.each is None and entries is None:
         if body.max_fails is not None:
             raise SpecError("max_fails", "it counts failed tasks of an array: give array or each")
         return None, None
     if recurring:
         field = "array" if body.array is not None else "each"
         raise SpecError(field, "not together with schedule: submit the array by a job with a schedule")
-    if body.each is None:
-        if array is not None and not array.parts:
-            raise SpecError("array", "without each it names the tasks, such as 0-15%4")
-        return array, None
-    return each_array(array, entries := pack(body.each)), entries
+    if body.each is not None:
+        entries = pack(body.each)
+    if entries is not None:
+        return each_array(array, entries), entries
+    if array is not None and not array.parts:
+        raise SpecError("array", "without each it names the tasks, such as 0-15%4")
+    return array, None
 
 
 def check_array(given: str) -> TaskArray:

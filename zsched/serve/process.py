@@ -128,6 +128,7 @@ class Process:
         self._parts = parts
         self._local = local
         self._shared = Context(parts.inbox, parts.db.open_reader, _UNBORN, parts.live, parts.policy, parts.vault.seal)
+        self._shared.folder = parts.hold.folder
         self._rest = bind_rest(parts, self._shared, local)
         parts.live.on_waiting = self._rest.keep_threads_free
         self._own = instance(parts, secrets.token_hex(8), self._rest.port, clock().wall_ms)

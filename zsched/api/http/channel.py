@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -22,6 +23,7 @@ from zsched.api.http.caller import SOCKET_ADDRESS, Caller
 from zsched.api.http.crowd import ConnectionLimiter
 from zsched.api.http.parser import Ahead, Parser
 from zsched.api.http.unsent import Unsent
+from zsched.api.http.upload import UPLOAD, Upload, UploadError
 from zsched.api.problem import Problem, render
 from zsched.scheduler.inbox import Inbox
 
@@ -38,7 +40,16 @@ class Task(waitress.task.WSGITask):  # type: ignore[misc]
         environment: dict[str, Any] = super().get_environment()
         environment[LOCAL_ADDRESS] = self.channel.caller.local_address
         environment[PEER_UID] = self.channel.caller.uid
+        environment[UPLOAD] = self.request.upload
         return environment
+
+    def build_response_header(self) -> bytes:
+        upload: Upload | None = self.request.upload
+        # A caller that waited keeps its body then (RFC 9110, 10.1.1), and its next request would be taken for the body.
+        if upload is not None and (upload.is_kept_back or upload.is_broken):
+            self.set_close_on_finish()
+        header: bytes = super().build_response_header()
+        return header
 
     def write(self, data: bytes) -> None:
         """Send head and body at once. Waitress would send the head first and wake the caller twice: with many callers
@@ -75,6 +86,7 @@ class Channel(waitress.channel.HTTPChannel):  # type: ignore[misc]
 
     # Attributes of Waitress, which has no type hints.
     request: Parser | None
+    requests: list[Parser]
     connected: bool
 
     task_class = Task
@@ -97,6 +109,8 @@ class Channel(waitress.channel.HTTPChannel):  # type: ignore[misc]
         self.since_s = self.waits_s = self.owes_s = time.monotonic()
         self.begun = False
         self._served: Parser | None = None
+        # The length of a body is unknown: no request can follow.
+        self._broken = False
         self._limiter = limiter
         super().__init__(server, sock, *rest, **named)
         self.outbufs = [Unsent()]
@@ -119,14 +133,16 @@ class Channel(waitress.channel.HTTPChannel):  # type: ignore[misc]
 
     @property
     def held_bytes(self) -> int:
-        requests = [*self.requests, self.request]
-        return sum(request.held_bytes for request in requests if request is not None)
+        return sum(request.held_bytes for request in self._all())
+
+    def _all(self) -> list[Parser]:
+        """The requests that hold bytes, each once: a thread may serve one that is still received."""
+        return [*dict.fromkeys(request for request in (*self.requests, self.request) if request is not None)]
 
     def refuse(self) -> None:
         """Free the bodies that no thread serves; their requests are answered 503. Without such a body, close."""
         with self.requests_lock:
-            requests = [request for request in (*self.requests, self.request) if request is not None]
-            bodies = [request for request in requests if request is not self._served and request.body_bytes]
+            bodies = [request for request in self._all() if request is not self._served and request.body_bytes]
             for request in bodies:
                 request.discard_body()
         if not bodies:
@@ -152,6 +168,12 @@ class Channel(waitress.channel.HTTPChannel):  # type: ignore[misc]
         return True
 
     def _may_read(self) -> bool:
+        request = self.request
+        if self._broken:
+            return False
+        if request is not None and request.empty and request.upload is not None:
+            # The thread reads it, or has answered and does not want the rest, which the caller may send all the same.
+            return request.upload.has_room and self.connected and not (self.will_close or self.close_when_flushed)
         return not (
             self.requests or self.total_outbufs_len or not self.connected or self.will_close or self.close_when_flushed
         )
@@ -161,9 +183,37 @@ class Channel(waitress.channel.HTTPChannel):  # type: ignore[misc]
 
     def received(self, data: bytes) -> bool:
         # Empty lines before a request do not restart its time limit.
+        now_s = time.monotonic()
         if not self.begun:
-            self.begun, self.since_s = True, time.monotonic()
-        return bool(super().received(data))
+            self.begun, self.since_s = True, now_s
+        with self.requests_lock:
+            before = self.request
+            received = bool(super().received(data))
+            request = self.request
+            if before is not None and before.empty and before.upload is not None:
+                # Its own time limits are those of the thread that reads it.
+                self.since_s = now_s if self.requests else self.since_s
+                self._broken = before.error is not None
+            elif request is not None and request.upload is not None and not self.requests:
+                self._serve_early(request, request.upload)
+            if self._broken and not self.requests:
+                self.handle_close()
+        return received
+
+    def _serve_early(self, request: Parser, upload: Upload) -> None:
+        """Let a thread serve a request whose body is still to come."""
+        upload.go_on = self.server.pull_trigger
+        if request.wants_continue:
+            upload.ask = self._continue
+        # Waitress drops an empty request when it is complete: the thread has it.
+        request.empty = True
+        self.requests.append(request)
+        self.server.add_task(self)
+
+    def _continue(self) -> None:
+        """Let the caller send its body. Called by the thread that serves the request."""
+        with suppress(ClientDisconnected):
+            self.write_soon(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def write_soon(self, data: bytes) -> int:
         """Send what the socket takes at once, and keep the rest in memory, within the limit of crowd.py. Called by the
@@ -205,6 +255,8 @@ class Channel(waitress.channel.HTTPChannel):  # type: ignore[misc]
         self._limiter.leave(self)
         # The queue of the threads keeps this connection until its turn comes. Free its requests now.
         with self.requests_lock:
-            for request in [*self.requests, self.request]:
-                if request is not None and request is not self._served:
+            for request in self._all():
+                if request.upload is not None:
+                    request.upload.finish(UploadError(400, "The connection was closed before the body was complete"))
+                if request is not self._served:
                     request.close()

@@ -7,14 +7,18 @@ ambiguous request is answered 400, and the bytes after it are not parsed.
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import waitress.parser
 import waitress.receiver
 from waitress.utilities import BadRequest, Error
 
 from zsched.api.http.received import Body, Chunks, TooManyChunksError
-from zsched.model.limits import CHUNK_CONTROL_BYTES_MAX, CHUNKS_MAX
+from zsched.api.http.upload import Upload, UploadError
+from zsched.model.limits import CHUNK_CONTROL_BYTES_MAX, CHUNKS_MAX, LINES_BODY_BYTES_MAX, SMALL_BODY_BYTES_MAX
+
+# Lines of JSON, which may be a body of POST /jobs.
+NDJSON: Final = "application/x-ndjson"
 
 _FOLDED: Final = re.compile(rb"\r\n[ \t]")
 _CODING: Final = re.compile(rb"(?i)\r\ntransfer-encoding:([^\r]*)")
@@ -31,6 +35,13 @@ waitress.receiver.ONLY_HEXDIG_RE = re.compile(rb"[0-9A-Fa-f]+\Z")
 waitress.receiver.CHUNK_EXT_RE = re.compile(waitress.receiver.CHUNK_EXT_RE.pattern.removesuffix(b"$") + rb"\Z")
 
 
+class _Bounds(NamedTuple):
+    """What Waitress's parser still reads of its adjustments after the head of a request."""
+
+    max_request_header_size: int
+    max_request_body_size: int
+
+
 class BusyError(Error):  # type: ignore[misc]
     """There is no room for the body of a request."""
 
@@ -41,12 +52,21 @@ class BusyError(Error):  # type: ignore[misc]
 class Parser(waitress.parser.HTTPRequestParser):  # type: ignore[misc]
     """A request while it is received."""
 
+    adj: Any
     body_rcv: Any
     command: str
     completed: bool
     header_bytes_received: int
+    empty: bool
+    error: Any
+    expect_continue: bool
     headers: dict[str, str]
+    path: str
     request_uri: str
+    content_length: int
+    # Not in memory: a body that a thread reads while it comes, and whether the caller waits before it sends it.
+    upload: Upload | None = None
+    wants_continue: bool = False
 
     def parse_header(self, header_plus: bytes) -> None:
         """The request line and the headers. Raises Waitress's ParsingError."""
@@ -70,10 +90,22 @@ class Parser(waitress.parser.HTTPRequestParser):  # type: ignore[misc]
         # Whoever reads the address in the line, and whoever reads Host, means the same one.
         if self.proxy_netloc and self.proxy_netloc != self.headers.get("HOST"):
             _refuse("The address in the request line is not that of Host")
+        if self.body_rcv is not None and self._is_upload():
+            self.upload = Upload()
+            self.adj = _Bounds(self.adj.max_request_header_size, LINES_BODY_BYTES_MAX + 1)
+            # Only after the gate has let the caller in.
+            self.wants_continue, self.expect_continue = self.expect_continue, False
+        body = Body() if self.upload is None else self.upload
         if self.chunked:
-            self.body_rcv = Chunks(Body())
+            self.body_rcv = Chunks(body)
         elif self.body_rcv is not None:
-            self.body_rcv.buf = Body()
+            self.body_rcv.buf = body
+
+    def _is_upload(self) -> bool:
+        """Whether the body may be too large for memory."""
+        media = self.headers.get("CONTENT_TYPE", "").partition(";")[0].strip().lower()
+        large = self.chunked or self.content_length > SMALL_BODY_BYTES_MAX
+        return large and self.command == "POST" and media == NDJSON and self.path.rstrip("/") == "/jobs"
 
     @property
     def held_bytes(self) -> int:
@@ -83,6 +115,8 @@ class Parser(waitress.parser.HTTPRequestParser):  # type: ignore[misc]
     @property
     def body_bytes(self) -> int:
         """Bytes of its body in memory."""
+        if self.upload is not None:
+            return self.upload.held_bytes
         return 0 if self.body_rcv is None or isinstance(self.error, BusyError) else len(self.body_rcv)
 
     def discard_body(self) -> None:
@@ -99,12 +133,19 @@ class Parser(waitress.parser.HTTPRequestParser):  # type: ignore[misc]
         except TooManyChunksError:
             self.error = BadRequest(f"more than {CHUNKS_MAX} chunks, and one for each KiB: send larger chunks")
             self.completed = True
-            return len(data)
+            taken = len(data)
         if self.chunked and not self.completed:
             control = len(self.body_rcv.control_line) + len(self.body_rcv.trailer)
             if control > CHUNK_CONTROL_BYTES_MAX:
                 self.error = BadRequest(f"more than {CHUNK_CONTROL_BYTES_MAX} bytes that belong to no chunk")
                 self.completed = True
+        if self.completed and self.upload is not None:
+            if self.error is None:
+                self.upload.finish()
+            else:
+                self.upload.finish(UploadError(self.error.code, f"{self.error.reason}: {self.error.body}"))
+                # Nothing after it is a request.
+                return len(data)
         return taken
 
 

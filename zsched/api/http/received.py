@@ -7,6 +7,7 @@ from typing import Any
 
 import waitress.receiver
 
+from zsched.api.http.upload import Upload
 from zsched.model.limits import CHUNKS_MAX, KIB
 
 
@@ -53,9 +54,9 @@ class Body:
 class Chunks(waitress.receiver.ChunkedReceiver):  # type: ignore[misc]
     """Waitress's receiver. Raises TooManyChunksError if there are too many chunks for their bytes."""
 
-    buf: Body
+    buf: Body | Upload
 
-    def __init__(self, buf: Body) -> None:
+    def __init__(self, buf: Body | Upload) -> None:
         super().__init__(buf)
         self._control_line = b""
         self._lines = 0

@@ -255,6 +255,7 @@ def _is_open(readable: Callable[[], bool], pause: Pause, has_room: Callable[[], 
 def _add_task(inbox: Inbox, add_task: Callable[[Channel], None], channel: Channel) -> None:
     """A connection has a complete request: Waitress passes it to one of its threads."""
     # A request that could not be parsed has no command.
-    if getattr(channel.requests[0], "command", None) == "POST":
+    request = channel.requests[0]
+    if getattr(request, "command", None) == "POST" and request.upload is None:
         inbox.expect(channel)
     add_task(channel)

@@ -58,7 +58,13 @@ READY_S_MAX = 30.0
 # With more jobs than this, `wait` prints only the failed ones and the sums, and `cancel` only the sums.
 JOBS_SHOWN_MAX = 20
 
-# The failed jobs that `wait` prints then. A line says how to list the others.
+# Ranges of tasks that one command may name. Each is a call of its own. More is wrong usage.
+SELECTED_TASKS_MAX = 1_000
+
+# Tasks of an array that `show` lists, unless the caller asks for more.
+TASKS_SHOWN = 20
+
+# The failed jobs or tasks that `wait` prints then. A line says how to list the others.
 FAILED_SHOWN_MAX = 100
 
 # Pieces of output, of some 256 KiB each, that wait for a slow reader. No more are asked for until it has read one.
@@ -66,10 +72,6 @@ WATCHED_PIECES_MAX = 8
 
 # A control sequence of a terminal, in characters. A longer one is printed as text.
 CONTROL_CHARS_MAX = 4_096
-
-# An idempotency key of `submit`, in characters. It leaves room for the number of a request: many jobs are several. More
-# is wrong usage.
-SUBMIT_KEY_CHARS_MAX = 240
 
 # How long the jobs of `demo` may take; all of them need some 2 s. Then it fails.
 DEMO_S_MAX = 60.0

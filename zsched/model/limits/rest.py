@@ -15,6 +15,24 @@ JOBS_BODY_BYTES_MAX = 16 * MIB
 # The body of POST /jobs/{id}/log. Within it the output is cut to head and tail, never refused; a longer one is 413.
 LOG_BODY_BYTES_MAX = 16 * MIB
 
+# The body of POST /jobs as lines of JSON (application/x-ndjson), which is read while it comes. A longer one is 413. Its
+# first line, the job, in bytes: more is 413.
+LINES_BODY_BYTES_MAX = 256 * MIB
+JOB_LINE_BYTES_MAX = 8 * MIB
+
+# Each further line of it, the entry of a task, in bytes: JSON may spell each byte of an entry in six. More is 413.
+ENTRY_LINE_BYTES_MAX = 100 * KIB
+
+# Such bodies in work at the same time; each takes a thread. A few more wait for their turn, the others get 503.
+UPLOADS_MAX = 2
+
+# What is received of such a body ahead of the thread that reads it. Then its connection waits.
+UPLOAD_AHEAD_BYTES_MAX = 1 * MIB
+
+# The longest pause in such a body, and the longest time for all of it. Then the request is 408.
+UPLOAD_SILENT_S_MAX = 30.0
+UPLOAD_S_MAX = 900.0
+
 # Values in one JSON body, counted before any is built: commas, colons and opening brackets outside of strings, and one.
 # So members' names count too, and an empty array or object counts twice. More is 413.
 BODY_VALUES_MAX = 700_000
