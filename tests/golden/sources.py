@@ -29,6 +29,7 @@ MANY = (
     *(
         "ADD_JOB",
         "ADD_INPUT",
+        "ADD_FILES",
         "ADD_TAG",
         "HOLD_UNIQUE",
         "COUNT_DEMAND",
@@ -37,6 +38,7 @@ MANY = (
         "ADD_FIRE",
         "ADD_FIRST_RUN",
         "ADD_OUTPUT",
+        "ADD_ARTIFACTS",
         "ADD_EVENT",
     ),
     *("COUNT_TASKS", "COUNT_ENDED", "ADD_TO_TOTALS", "NOTE_SEEN"),

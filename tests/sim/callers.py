@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
+from tests.sim.artifacts import PATTERN, SHARE
 from tests.sim.jobs import FOREVER, PLACES, Child, Poison, Script
 from tests.sim.network import Path
 from tests.sim.scheduler import Answer, Done, Refused, Scheduler, Undone
@@ -75,6 +76,7 @@ class Asked:
     cancel_late: bool = False
     policy: Policy = field(default_factory=Policy)
     cwd: str | None = None
+    artifacts: bool = False
     # Its start time and its deadline, as fields of JobSpec; and what says when it has its turn.
     times: dict[str, int] = field(default_factory=dict)
     turn: dict[str, Any] = field(default_factory=dict)
@@ -160,6 +162,8 @@ class Client:
         self._again = Random(repr(chance.getstate()) + "again")
         # The same for what it holds, releases and runs again.
         self._act = Random(repr(chance.getstate()) + "act")
+        # The same for jobs with artifacts.
+        self._leaves = Random(repr(chance.getstate()) + "leaves")
         # So that workers ask for runs ahead.
         self._short = chance.random() < 0.4
 
@@ -428,6 +432,7 @@ class Client:
             self._give_turn(one)
         if one.script.kills is None and self._when.random() < 0.1:
             one.cwd = self._when.choice(FOLDERS)
+        one.artifacts = self._leaves.random() < SHARE
         if (timeout_ms := one.policy.timeout_ms) is not None and self._when.random() < 0.6:
             before_ms = self._when.choice((1, timeout_ms // 2, timeout_ms - 1))
             one.policy = replace(one.policy, signal=f"USR1@{before_ms}ms")
@@ -581,6 +586,7 @@ def _spec(one: Asked) -> JobSpec:
         command=one.script.command,
         policy=one.policy,
         cwd=one.cwd,
+        artifacts=(PATTERN,) if one.artifacts else None,
         schedule="* * * * *" if one.recurring else None,
     )
     more = one.times | one.turn

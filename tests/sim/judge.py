@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 import msgpack
 
+from tests.sim.artifacts import Artifacts
 from tests.sim.callers import CLIENT, Asked, Client
 from tests.sim.elsewhere import Elsewhere
 from tests.sim.execution import Execution
@@ -228,6 +229,7 @@ class Judge:
         self._word_ms: dict[str, int] = {}
         self.outages = Outages(timeline, scheduler, self._word_ms)
         self.times = Times(timeline, scheduler, client.asked)
+        self.artifacts = Artifacts(scheduler, machines)
         self.turns = Turns(scheduler, witness, machines, pollers)
         self.retries = Retries(timeline, scheduler, client.asked)
         self.removals = Removals(scheduler, lambda run: self._made[run], self._recurs)
@@ -475,6 +477,7 @@ class Judge:
                 self._cancelled_ms.setdefault(row.run, self._timeline.now_ms)
             if row.final:
                 self._ended_ms.setdefault(row.run, self._timeline.now_ms)
+                self.artifacts.check(row)
             self._check_final(before.get(row.run), row)
             self._check_end(row)
         for row in changed:

@@ -9,6 +9,8 @@ from tests.sim.mutant import mutant
 from zsched.worker.agent import session
 from zsched.worker.guard import life
 
+_UNREAD: Final = "if self._pipes._spawned[run.live_process.start].stdout in unread:\n                "
+
 PROCESSES: Final = (
     mutant("KILL is not sent after the grace", without_call("Runs._on_due", "self.kill")),
     mutant("KILL is sent at once", ("Runs.stop", "now_ms + order.grace_ms", "now_ms")),
@@ -18,7 +20,7 @@ PROCESSES: Final = (
     mutant("orphans are not killed before the report", ("Runs.on_orphans", " if start not in left", "")),
     mutant(
         "an orphan of a living run is killed",
-        never("Runs.on_orphans", "run is not None and run.phase is not Phase.CLOSING"),
+        never("Runs.on_orphans", "run is not None and run.phase not in _ENDED"),
     ),
     mutant(
         "an orphan that left the session is not found",
@@ -56,8 +58,8 @@ PROCESSES: Final = (
         ("Shell._scan", "for run in over:", "unread = self._pipes._open.keys()\n        for run in over:"),
         (
             "Shell._scan",
-            "assert run.process is not None",
-            "if unread & self._pipes._fds[getattr(run.process, 'start', 0)]:\n                continue",
+            "if self._pipes.finish(",
+            _UNREAD + "continue\n            if self._pipes.finish(",
         ),
     ),
     mutant(
@@ -92,6 +94,32 @@ DISK: Final = (
     mutant(
         "results of a failing disk are not reported",
         ("Reports.take_ended", "return tuple(results)", "return tuple(results) if not self.state.disk_fails else ()"),
+    ),
+)
+
+ARTIFACTS: Final = (
+    mutant("artifacts are not read", ("Shell._scan", "wanted=run.fate is Fate.WANTED", "wanted=False")),
+    mutant("a helper that hangs is waited for", ("Runs._on_due", "self._effects.late.append(run)", "pass")),
+    mutant("the shell gives up no artifacts", without_call("Shell._finish_collected", "self._pipes.give_up")),
+    mutant("half of the artifacts counts as all", never("Pipes._collect", "read and len(data) <= COLLECTED_BYTES_MAX")),
+    mutant(
+        "a run is over while its artifacts are read",
+        ("Runs.on_orphans", " and run.phase is not Phase.COLLECTING", ""),
+    ),
+    mutant("artifacts that do not fit a frame are not sent", ("parts.frames", "return [*made, ", "return [")),
+    mutant(
+        "a result is stored without its artifacts",
+        (
+            "Results.on_result",
+            "files = self._parts.take(frame.s, result)",
+            "files = self._parts.take(frame.s, result) or ()",
+        ),
+    ),
+    mutant("artifacts are not stored", never("EndsWriter._finish", "outcome.artifacts")),
+    mutant("no event says that artifacts are missing", never("EndsWriter._finish", "outcome.left_out")),
+    mutant(
+        "parts of a run go on after those of an earlier session",
+        ("Parts.on_artifacts", "_Parts() if frame.n == 0 else known", "known or _Parts()"),
     ),
 )
 

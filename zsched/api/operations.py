@@ -16,7 +16,7 @@ from zsched.model.spec import JobBody
 class Operation:
     """A call. `answer` is the type of its JSON, None for text; `takes` the type of its body, which may be missing if it
     is `optional`. `lacks` and `conflicts` describe 404 and 409. `once`: it takes an Idempotency-Key. `kept`: callers
-    may keep the JSON of a GET, and it has an ETag.
+    may keep the JSON of a GET, and it has an ETag. `media`: the type of an answer that is not JSON.
     """
 
     name: str
@@ -32,12 +32,16 @@ class Operation:
     once: bool = False
     kept: bool = True
     optional: bool = False
+    media: str = "text/plain"
 
 
 _CONNECTED: Final = "A worker with this name is connected over ZeroMQ"
 _NO_SCHEDULE: Final = "The job has no schedule, or its schedule has ended"
 _NO_JOB, _NO_RUN, _NO_WORKER = "The job does not exist", "The run does not exist", "The worker does not exist"
 _NO_FOREIGN: Final = "The worker holds nothing for another database"
+
+_NO_ARTIFACT: Final = "The job or run does not exist, or has no such artifact"
+_BYTES: Final = "application/octet-stream"
 
 # What a list may have besides its rows.
 _LIST: Final = ("Link",)
@@ -159,6 +163,19 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         lacks=_NO_JOB,
         conflicts="The job has not ended, or has a schedule",
     ),
+    "GET /jobs/{job}/artifacts": Operation(
+        "list_job_artifacts",
+        "The artifacts of a job's last run, without their contents",
+        shapes.array(shapes.Artifact),
+        lacks=_NO_JOB,
+    ),
+    "GET /jobs/{job}/artifacts/{path:path}": Operation(
+        "get_job_artifact",
+        "The content of an artifact of a job's last run, as a download",
+        headers=("Content-Disposition",),
+        lacks=_NO_ARTIFACT,
+        media=_BYTES,
+    ),
     "POST /jobs/{job}/log": Operation(
         "report",
         "A polling worker reports on its run",
@@ -175,6 +192,16 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         query=("stream", "offset", "wait"),
         headers=("Zsched-Offset", "Zsched-Next", "Zsched-End"),
         lacks=_NO_RUN,
+    ),
+    "GET /runs/{run}/artifacts": Operation(
+        "list_artifacts", "The artifacts of a run, without their contents", shapes.array(shapes.Artifact), lacks=_NO_RUN
+    ),
+    "GET /runs/{run}/artifacts/{path:path}": Operation(
+        "get_artifact",
+        "The content of an artifact, as a download",
+        headers=("Content-Disposition",),
+        lacks=_NO_ARTIFACT,
+        media=_BYTES,
     ),
     "GET /workers": Operation(
         "list_workers",

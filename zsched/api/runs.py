@@ -24,7 +24,7 @@ class RunItem:
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, run: str) -> None:
         parameters(req)
-        found = _found(self._context.reader.run(run_id(run)))
+        found = found_run(self._context.reader.run(run_id(run)))
         answer(resp, views.run(found, self._context.reader.output(found.run_id)))
 
     on_head = on_get
@@ -56,7 +56,7 @@ class RunLog:
         name = _stream_name(given.get("stream", "stdout"))
         wait_s = duration_ms(given, "wait", WAIT_MS_MAX) / 1000
         offset = number(given, "offset", 0, 0, INTEGER_MAX)
-        found = _found(self._context.reader.run(run_id(run)))
+        found = found_run(self._context.reader.run(run_id(run)))
         resp.content_type = falcon.MEDIA_TEXT
         resp.cache_control = ["no-store"]
         if "offset" not in given and found.status in TERMINAL:
@@ -77,7 +77,7 @@ class RunLog:
     on_head = on_get
 
     def _look(self, run: RunId, name: StreamName, offset: int) -> Part:
-        found = _found(self._context.reader.run(run))
+        found = found_run(self._context.reader.run(run))
         if found.status in TERMINAL:
             return _piece(self._kept(run, name), offset)
         if found.status is RunStatus.RUNNING:
@@ -113,7 +113,8 @@ def _stream_name(word: str) -> StreamName:
     raise invalid("stream", "stdout or stderr")
 
 
-def _found(run: Run | None) -> Run:
+def found_run(run: Run | None) -> Run:
+    """A run that exists. Raises a 404 Problem."""
     if run is None:
         raise Problem(404, "unknown_run", "Run not found")
     return run

@@ -43,6 +43,15 @@ class Changes(TypedDict, total=False):
     crash_limit: int | Literal["never"]
 
 
+class Artifact(NamedTuple):
+    """A file that a run has left: its path below the scratch folder, its size, and its permission bits."""
+
+    run_id: int
+    path: str
+    size: int
+    mode: int
+
+
 class Job:
     """A job by the scheduler's last answer. Its fields stay the same until `refresh`, `wait`, `cancel` or a change."""
 
@@ -134,6 +143,20 @@ class Job:
         if not self.run:
             self.refresh()
         return self._client.log(self.run["run_id"], stream).decode(errors="replace") if self.run else ""
+
+    def artifacts(self, run_id: int | None = None) -> list[Artifact]:
+        """The artifacts of its last run, or of another one, without their contents."""
+        views = self._client.ask("GET", self._artifacts(run_id)).json()
+        return [Artifact(view["run_id"], view["path"], view["bytes"], int(view["mode"], 8)) for view in views]
+
+    def artifact(self, path: str, run_id: int | None = None) -> bytes:
+        """The content of an artifact of its last run, or of another one. Raises NotFound."""
+        check("path", path, str)
+        return self._client.ask("GET", f"{self._artifacts(run_id)}/{quote(path)}").body
+
+    def _artifacts(self, run_id: int | None) -> str:
+        check("run_id", run_id, int | None)
+        return f"/jobs/{self.id}/artifacts" if run_id is None else f"/runs/{run_id}/artifacts"
 
     def cancel(self, reason: str = "") -> Self:
         """Cancel its pending or running runs. Raises Refused with code `finished` if it has none. `reason` is stored,

@@ -25,6 +25,8 @@ class EventKind(StrEnum):
     HELD = "held"
     RELEASED = "released"
     FIRE_SKIPPED = "fire_skipped"
+    # A run's artifacts.
+    ARTIFACTS_LEFT_OUT = "artifacts_left_out"
     # Queues.
     QUEUE_PAUSED = "queue_paused"
     QUEUE_RESUMED = "queue_resumed"

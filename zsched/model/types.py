@@ -34,6 +34,7 @@ from zsched.model.fields import (
     Natural,
     about,
 )
+from zsched.model.files import File
 from zsched.model.launch import Launch
 from zsched.model.limits import CRASH_LIMIT_DEFAULT, GRACE_MS_DEFAULT, LEASE_MARGIN_MS
 from zsched.model.names import DEFAULT_QUEUE
@@ -209,6 +210,7 @@ class JobSpec(JobFields, frozen=True, kw_only=True):
     delay_ms: int | None = None
     expiry_ms: int | None = None
     stdin: str | None = None
+    files: tuple[File, ...] = ()
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -216,6 +218,8 @@ class JobSpec(JobFields, frozen=True, kw_only=True):
         features = self.features
         if self.stdin is not None:
             features.append("stdin")
+        if self.files:
+            features.append("files")
         if self.policy.signal is not None:
             features.append("signal")
         if self.policy.on_disconnect is OnDisconnect.STOP:
@@ -227,6 +231,11 @@ class JobSpec(JobFields, frozen=True, kw_only=True):
     def stdin_bytes(self) -> int | None:
         """The size of its input; None without one."""
         return None if self.stdin is None else len(self.stdin.encode())
+
+    @property
+    def files_bytes(self) -> int | None:
+        """The size of its files; None without any."""
+        return sum(len(file.data) for file in self.files) if self.files else None
 
     @property
     def is_held(self) -> bool:
@@ -262,6 +271,7 @@ class Job(JobFields, frozen=True, kw_only=True):
         ),
     ] = ""
     stdin_bytes: Annotated[Natural | None, about("Size of its input.")] = None
+    files_bytes: Annotated[Natural | None, about("Size of the files that go with it.")] = None
     next_fire_ms: Annotated[int | None, about("When the schedule fires next.", Form(rank=3, codec=TIME))] = None
     live: Annotated[
         bool,
@@ -282,23 +292,6 @@ class Job(JobFields, frozen=True, kw_only=True):
     hold_reason: Annotated[str | None, about("Why it is held, as the caller said.", Form(rank=3))] = None
     created_ms: Annotated[int, about("When it was submitted.", Form(rank=6, codec=TIME))]
     updated_ms: Annotated[int, about("When it changed last.", Form(rank=6, codec=TIME))]
-
-
-class Order(Work, frozen=True, kw_only=True):
-    """What a worker needs to know of a job."""
-
-    timeout_ms: Annotated[Natural | None, about("Limit of the run in milliseconds. None: no limit.")] = None
-    grace_ms: Annotated[int, about("Time from SIGTERM to SIGKILL in milliseconds.", Form(json=HIDDEN))]
-    signal: Annotated[
-        str | None,
-        about("Signal to the main process before its timeout, such as `USR1@1m`.", Form(columns=("early_signal",))),
-    ] = None
-    job_created_ms: Annotated[
-        int, about("When the job was submitted.", Form(("created_ms",), json="created_at", codec=TIME))
-    ]
-    job_updated_ms: Annotated[
-        int, about("When the job changed last.", Form(("updated_ms",), json="updated_at", codec=TIME))
-    ]
 
 
 class Run(Struct, frozen=True, kw_only=True):
@@ -354,7 +347,9 @@ class Stream:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How a run ended, as its worker reports it. `status` is success or failed."""
+    """How a run ended, as its worker reports it. `status` is success or failed. `left_out`: artifacts that were not
+    kept.
+    """
 
     run_id: RunId
     status: RunStatus
@@ -366,6 +361,8 @@ class Outcome:
     finished_ms: int
     stdout: Stream = Stream()
     stderr: Stream = Stream()
+    artifacts: tuple[File, ...] = ()
+    left_out: int = 0
 
 
 class Worker(Struct, frozen=True, kw_only=True):

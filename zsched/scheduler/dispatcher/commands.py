@@ -11,6 +11,7 @@ from typing import Generic, Literal, TypeVar
 
 from zsched.model.access import Caller, KeyOrigin, Token, WorkerKey
 from zsched.model.edits import JobEdit
+from zsched.model.files import File
 from zsched.model.names import DEFAULT_QUEUE
 from zsched.model.records import ForeignDecision, ForeignRuns
 from zsched.model.types import Job, JobFields, JobId, JobSpec, Run, RunId, RunStatus, Stream, Worker, WorkerId
@@ -125,6 +126,7 @@ class Made:
                 owner=self.owner,
                 live=spec.schedule is None or spec.run_now,
                 stdin_bytes=spec.stdin_bytes,
+                files_bytes=spec.files_bytes,
                 held_ms=self.now_ms if spec.hold else None,
                 **{name: getattr(spec, name) for name in JobFields.__struct_fields__},
             )
@@ -294,6 +296,7 @@ class Report(Command[RunState]):
     run_id: RunId | None
     logs: Stream
     exit_code: int | None
+    artifacts: tuple[File, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

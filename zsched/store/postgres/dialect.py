@@ -22,6 +22,7 @@ TEXT_COLUMNS: Final = frozenset(
             "actor",
             "agent",
             "argv",
+            "artifacts",
             "avoids",
             "backoff",
             "became",
@@ -33,13 +34,15 @@ TEXT_COLUMNS: Final = frozenset(
         ),
         *("command", "content", "created_by", "cwd", "cwd_hint", "db", "decided_by", "decision", "detail"),
         *("early_signal", "ending_by", "env", "fair", "form", "hold_reason", "host", "incarnation", "key_check"),
-        *("kind", "labels", "limits", "name", "note", "on_disconnect", "on_lost", "origin", "owner"),
+        *("kind", "labels", "limits", "listing", "name", "note", "on_disconnect", "on_lost", "origin", "owner"),
         *("pause_reason", "paused_by", "public_key", "queue", "queues", "reason", "retry_on", "run_as", "runs"),
         *("schedule", "scopes", "secret_env", "status", "tag", "tags", "token_id", "umask", "umask_hint"),
         *("unique_key", "version", "was", "wish", "worker_id", "workers"),
     }
 )
-BYTES_COLUMNS: Final = frozenset({"digest", "idem_key", "stdout_head", "stdout_tail", "stderr_head", "stderr_tail"})
+BYTES_COLUMNS: Final = frozenset(
+    {"data", "digest", "idem_key", "stdout_head", "stdout_tail", "stderr_head", "stderr_tail"}
+)
 
 _PARAMETER: Final = re.compile(r"'[^']*'|\?")
 _COLUMN_BEFORE: Final = re.compile(r"(\w+) (?:=|<>) [^=<>]*\Z")

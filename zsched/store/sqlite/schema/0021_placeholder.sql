@@ -1,0 +1,1 @@
+-- No change: the number belongs to another part of the release.
