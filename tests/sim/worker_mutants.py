@@ -115,7 +115,7 @@ ARTIFACTS: Final = (
             "files = self._parts.take(frame.s, result) or ()",
         ),
     ),
-    mutant("artifacts are not stored", never("EndsWriter._finish", "outcome.artifacts")),
+    mutant("artifacts are not stored", ("EndsWriter._finish", "if outcome.artifacts:", "if False:")),
     mutant("no event says that artifacts are missing", never("EndsWriter._finish", "outcome.left_out")),
     mutant(
         "parts of a run go on after those of an earlier session",

@@ -306,24 +306,26 @@ def test_artifacts_outlive_agent_and_scheduler(tmp_path: Path) -> None:
     folder.mkdir()
     with Scheduler(folder) as scheduler, WorkerProcess(scheduler.url, tmp_path, cwd=tmp_path) as worker:
         until(lambda: scheduler.workers().get("w1") == "active")
-        done = tmp_path / "done"
+        begun, done = tmp_path / "begun", tmp_path / "done"
         job = scheduler.post(
             "/jobs",
             {
                 "name": "j",
-                "command": f"until [ -e {tmp_path}/go ]; do sleep 0.02; done; head -c {FILES_BYTES_MAX} /dev/zero >out;"
-                f" touch {done}",
+                "command": f"touch {begun}; until [ -e {tmp_path}/go ]; do sleep 0.02; done;"
+                f" head -c {FILES_BYTES_MAX} /dev/zero >out; touch {done}",
                 "artifacts": ["out"],
             },
         )["id"]
-        until(lambda: scheduler.get(f"/jobs/{job}")["status"] == "running")
+        until(begun.exists)
         scheduler.kill()
         (tmp_path / "go").touch()
         until(done.exists)
         until(
             lambda: any(path.stat().st_size > FILES_BYTES_MAX for path in (worker.state_dir / "spool").glob("*.spool"))
         )
-        os.kill(worker.agent(), signal.SIGKILL)
+        agent = worker.agent()
+        assert agent is not None
+        os.kill(agent, signal.SIGKILL)
         scheduler.start()
         run = scheduler.finished(job)
         assert artifacts(scheduler, run) == {"out": bytes(FILES_BYTES_MAX)}
