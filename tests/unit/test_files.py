@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
 from tests.unit.world import TEST, Peer, Poller, World
+from zsched.commands import artifacts
+from zsched.commands.exits import Failure
 from zsched.model import files
 from zsched.model.faults import SpecError
 from zsched.model.files import File, FileBody
@@ -143,6 +146,21 @@ def test_plain_name_has_harmless_characters_alone(name: str) -> None:
     assert set(plain) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
     assert plain
     assert not plain.startswith(".")
+
+
+def test_saved_artifacts_stay_below_their_folder(tmp_path: Path) -> None:
+    """Whatever names a scheduler sends, and although two become the same."""
+    folder = tmp_path / "in" / "got"
+    paths = ["../../a", "/etc/b", "..", "", "c/../../d", *HOSTILE, "a b", "a_b", "\u65e5/a", "\u6771"]
+    for place in artifacts.places(paths):
+        artifacts.save(str(folder), place, b"x", 0o4777)
+    found = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(found) == len(paths)
+    for path in found:
+        assert folder in path.parents
+        assert path.stat().st_mode & 0o7000 == 0
+    with pytest.raises(Failure, match="exists"):
+        artifacts.save(str(folder), "a_b", b"y", 0o644)
 
 
 # --- as stored -------------------------------------------------------------------------------------------------------

@@ -27,7 +27,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from zsched.client.client import Client
-from zsched.client.job import Artifact
 from zsched.commands import exits, options, selection, table
 from zsched.commands.text import Cleaner, line
 from zsched.model.names import plain_name
@@ -51,8 +50,9 @@ def main(argv: Sequence[str]) -> int:
             return 0
         artifacts = job.artifacts(run_id)
         if folder is not None:
-            names = [save(folder, artifact, job.artifact(artifact.path, artifact.run_id)) for artifact in artifacts]
-            exits.say(f"saved {counted(len(names), 'file')} in {folder}")
+            for artifact, place in zip(artifacts, places([item.path for item in artifacts]), strict=True):
+                save(folder, place, job.artifact(artifact.path, artifact.run_id), artifact.mode)
+            exits.say(f"saved {counted(len(artifacts), 'file')} in {folder}")
             return 0
     if arguments["--json"]:
         table.document([item._asdict() | {"mode": f"{item.mode:04o}"} for item in artifacts])
@@ -75,12 +75,24 @@ def show(path: str, data: bytes) -> None:
     sys.stdout.write(Cleaner().feed(data, end=True))
 
 
-def save(folder: str, artifact: Artifact, data: bytes) -> str:
-    """Write an artifact below a folder, and return its path there. Raises Failure if a file is there already."""
-    *folders, name = map(plain_name, artifact.path.split("/"))
+def places(paths: Sequence[str]) -> list[str]:
+    """Harmless paths below a folder, a different one for each artifact."""
+    plain = ["/".join(map(plain_name, path.split("/"))) for path in paths]
+    taken = {place[:end] for place in plain for end, char in enumerate(place) if char == "/"}
+    chosen = []
+    for place in plain:
+        while place in taken:
+            place += "_"
+        taken.add(place)
+        chosen.append(place)
+    return chosen
+
+
+def save(folder: str, place: str, data: bytes, mode: int) -> None:
+    """Write an artifact to a path below a folder. Raises Failure if a file is there already."""
+    *folders, name = place.split("/")
     os.makedirs(folder, exist_ok=True)
     opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    place = "/".join((folder, *folders, name))
     try:
         for part in folders:
             with suppress(FileExistsError):
@@ -90,12 +102,11 @@ def save(folder: str, artifact: Artifact, data: bytes) -> str:
             os.close(opened)
             opened = inner
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        with open(os.open(name, flags, 0o777 if artifact.mode & 0o100 else 0o666, dir_fd=opened), "wb") as file:
+        with open(os.open(name, flags, 0o777 if mode & 0o100 else 0o666, dir_fd=opened), "wb") as file:
             file.write(data)
     except FileExistsError:
-        raise exits.Failure(f"{place} exists: save into another folder") from None
+        raise exits.Failure(f"{folder}/{place} exists: save into another folder") from None
     except OSError as error:
-        raise exits.Failure(f"{place} can't be written: {error.strerror}") from None
+        raise exits.Failure(f"{folder}/{place} can't be written: {error.strerror}") from None
     finally:
         os.close(opened)
-    return place

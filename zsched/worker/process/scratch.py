@@ -79,10 +79,11 @@ class Scratch:
             return str(self._own)
         if not os.path.isdir(self._shared):
             path = f"{tempfile.gettempdir()}/zsched-scratch-{os.urandom(8).hex()}"
-            os.mkdir(path, 0o700)
-            Path(path).chmod(0o711)
+            # Before the folder, so that none is forgotten when the disk of the link is full.
             self._link.unlink(missing_ok=True)
             self._link.symlink_to(path)
+            os.mkdir(path, 0o700)
+            Path(path).chmod(0o711)
             # systemd-tmpfiles leaves a locked folder alone, however old its files are.
             lock = os.open(path, _FOLDER)
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
