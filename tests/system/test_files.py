@@ -161,9 +161,7 @@ def test_nothing_of_the_run_writes_any_more_when_it_is_read(scheduler: Scheduler
     assert set(kept) == {ord("x")}
 
 
-def test_hostile_scratch_folder_is_read_and_removed(
-    scheduler: Scheduler, worker: WorkerProcess, tmp_path: Path
-) -> None:
+def test_hostile_folder_is_read_and_removed(scheduler: Scheduler, worker: WorkerProcess, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text(SECRET)
     script = f"""
         ln -s {tmp_path}/secret link; ln {tmp_path}/secret hard; ln -s {tmp_path} dir; mkfifo pipe
