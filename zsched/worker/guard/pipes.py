@@ -68,8 +68,9 @@ class Pipes:
         try:
             pipe = self._host.tidy(spawned, process.order, collect=wanted)
         except OSError as error:
-            log.warning("run %d: its artifacts can't be read: %s", run.number, error.strerror)
-            process.collected = Collected((), 1, f"they can't be read: {error.strerror}")
+            log.warning("run %d: its scratch folder is left until the next start: %s", run.number, error.strerror)
+            if wanted and process.order.artifacts:
+                process.collected = Collected((), 1, f"they can't be read: {error.strerror}")
             return False
         if pipe is None:
             return False
