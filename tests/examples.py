@@ -69,6 +69,18 @@ EXAMPLES: Final = (
         {"output": "5", "stdin_bytes": 5},
     ),
     Example(
+        "files",
+        {"command": "cat in.txt", "files": {"in.txt": "hello"}},
+        "printf hello >in.txt; zsched submit --put in.txt cat in.txt",
+        {"output": "hello", "files_bytes": 5},
+    ),
+    Example(
+        "artifacts",
+        {"command": "echo 1,2 >out.csv", "artifacts": ["*.csv"]},
+        "zsched submit --get '*.csv' 'echo 1,2 >out.csv'",
+        {"status": "success", "artifacts": ["*.csv"]},
+    ),
+    Example(
         "tags",
         {"command": "true", "tags": ["nightly", "team=data"]},
         "zsched submit --tag nightly --tag team=data true",

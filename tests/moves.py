@@ -15,6 +15,7 @@ from tests.contract.base import LOWEST, NOW, W1, worker
 from zsched.maintenance import move
 from zsched.maintenance.move import Moved, Side
 from zsched.model.address import parse_url
+from zsched.model.files import File
 from zsched.model.types import JobSpec, Outcome, Reason, RunStatus, Stream
 from zsched.store.choice import database
 from zsched.store.contract import Claim
@@ -85,6 +86,8 @@ def fill(tenure: Tenure, jobs: int = 20) -> None:
             cwd=f"/{ODD}",
             umask="027",
             stdin=ODD * 99,
+            files=(File(ODD.replace("/", "") or "f", OUTPUT * 99, 0o755), File("g", b"")),
+            artifacts=(ODD,),
             tags=("nightly", "team=data"),
             priority=-7,
             queue="nightly",
@@ -112,6 +115,7 @@ def fill(tenure: Tenure, jobs: int = 20) -> None:
                 started_ms=NOW,
                 finished_ms=NOW,
                 stdout=stream,
+                artifacts=(File("a", OUTPUT), File("b", b"")),
             )
             store.finish(outcome, W1, NOW)
     store.flush_counters(NOW)

@@ -103,7 +103,16 @@ class Findings:
                 Job(job_id, name, status, **made.get(name, {}))
                 for job_id, name, status in watched.ask("SELECT job_id, name, status FROM jobs")
             ],
-            runs=[Run(*row) for row in watched.ask("SELECT run_id, job_id, task, status, reason, worker_id FROM runs")],
+            runs=[
+                Run(*row[:6], left=None if row[6] is None else bytes(row[6]))
+                for row in watched.ask(
+                    "SELECT run_id, job_id, task, status, reason, worker_id, data"
+                    " FROM runs LEFT JOIN artifacts USING (run_id)"
+                )
+            ],
+            left_out={
+                job_id for (job_id,) in watched.ask("SELECT job_id FROM events WHERE became = 'artifacts_left_out'")
+            },
             events=[
                 Event(*row)
                 for row in watched.ask(

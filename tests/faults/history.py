@@ -48,6 +48,7 @@ class Count(StrEnum):
     FIRE_LATE = "late fires"
     FIRE_MISSED = "missed fires"
     FIRE_EXTRA = "extra fires"
+    ARTIFACT = "wrong artifacts"
     REPLAY = "events that don't replay"
 
 
@@ -114,7 +115,7 @@ def lives(lines: Iterable[str]) -> list[Life]:
 class Job:
     """`stops`: its runs end when their worker is cut off. `fails`: its script does not always end with 0. `once`: it
     is not started again when its worker is lost. `tried_again`: so often that it has a success in the end. `delay_ms`:
-    it starts no earlier after its submit.
+    it starts no earlier after its submit. `leaves`: each run leaves its number as an artifact.
     """
 
     id: int
@@ -126,16 +127,20 @@ class Job:
     tried_again: bool = False
     recurring: bool = False
     delay_ms: int = 0
+    leaves: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
+    """`left`: the content of its artifacts, None without any."""
+
     id: int
     job: int
     task: int
     status: str
     reason: str | None = None
     worker: str | None = None
+    left: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +195,8 @@ class History:
     # Times since 1970 that a recurring job should have fired at, by job; and all fires.
     due_ms: dict[int, list[int]] = field(default_factory=dict)
     fires: list[Fire] = field(default_factory=list)
+    # Jobs with an event that says that artifacts were left out.
+    left_out: set[int] = field(default_factory=set)
     # What `zsched db check` found, in words.
     replay: list[str] = field(default_factory=list)
 
@@ -215,6 +222,7 @@ def check(history: History) -> Verdict:
     case.submits()
     case.overlaps()
     case.ends()
+    case.artifacts()
     case.transitions()
     case.observations()
     case.cancels()
@@ -316,6 +324,16 @@ class _Case:
             # Of a recurring job each fire may be one.
             if len(winners) > 1 and not self._recurs(job_id):
                 self.wrong[Count.WRONG_WINNER].append(f"job {job_id}, task {task}: runs {winners} are all a success")
+
+    def artifacts(self) -> None:
+        """A run has the artifacts that it has left, and no other run's. A success lacks none without an event."""
+        for run in self.history.runs:
+            job = self.jobs.get(run.job)
+            if run.left is not None and run.left != b"%d\n" % run.id:
+                self.wrong[Count.ARTIFACT].append(f"run {run.id} has artifacts that it has not left: {run.left[:30]!r}")
+            lacks = run.status == "success" and run.left is None and run.job not in self.history.left_out
+            if job is not None and job.leaves and lacks:
+                self.wrong[Count.ARTIFACT].append(f"run {run.id} is a success, and its artifacts are lost")
 
     def _recurs(self, job_id: int) -> bool:
         return job_id in self.jobs and self.jobs[job_id].recurring

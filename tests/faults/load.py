@@ -53,10 +53,23 @@ POISON_EACH: Final = 400
 # One that fails every other time is tried so often: that all fail is as good as never.
 COINS: Final = 30
 # The share of jobs with each further field. A job may have several.
-SHARES: Final = {"argv": 0.2, "cwd": 0.1, "stdin": 0.1, "delay": 0.05, "deadline": 0.05, "signal": 0.1, "tags": 0.1}
+SHARES: Final = {
+    "argv": 0.2,
+    "cwd": 0.1,
+    "stdin": 0.1,
+    "delay": 0.05,
+    "deadline": 0.05,
+    "signal": 0.1,
+    "tags": 0.1,
+    "files": 0.1,
+    "artifacts": 0.1,
+}
 DELAY_MS: Final = 3_000
 # A job whose input is missing fails, which its script does not do otherwise.
 READS: Final = 'read -r line; [ "$line" = {name} ] || exit 9; '
+# The same for a file that comes with the job; and what a run leaves, which driver and findings read in the end.
+READS_FILE: Final = 'read -r line <"$ZSCHED_SCRATCH/name"; [ "$line" = {name} ] || exit 9; '
+LEAVES: Final = 'echo "$ZSCHED_RUN_ID" >"$ZSCHED_SCRATCH/run"; '
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +90,7 @@ class Made:
     tried_again: bool = False
     recurring: bool = False
     delay_ms: int = 0
+    leaves: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +216,12 @@ class Load:
         if "stdin" in drawn:
             fields["stdin"] = f"{fields['name']}\n"
             fields["command"] = READS.format(name=fields["name"]) + fields["command"]
+        if "files" in drawn:
+            fields["files"] = {"name": f"{fields['name']}\n"}
+            fields["command"] = READS_FILE.format(name=fields["name"]) + fields["command"]
+        if "artifacts" in drawn:
+            fields["artifacts"] = ["run"]
+            fields["command"], made.leaves = LEAVES + fields["command"], True
         if "argv" in drawn:
             fields["argv"] = ["/bin/sh", "-c", "--", fields.pop("command")]
         if "cwd" in drawn:

@@ -37,6 +37,7 @@ MANY = (
     *(
         "ADD_JOB",
         "ADD_INPUT",
+        "ADD_FILES",
         "ADD_TAG",
         "HOLD_UNIQUE",
         "COUNT_DEMAND",
@@ -46,6 +47,7 @@ MANY = (
         "ADD_FIRST_RUN",
         "ADD_OUTPUT",
         "ADD_DEMAND",
+        "ADD_ARTIFACTS",
         "ADD_EVENT",
     ),
     *("COUNT_TASKS", "COUNT_ENDED", "ADD_TO_TOTALS", "NOTE_SEEN"),

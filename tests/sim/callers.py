@@ -14,6 +14,7 @@ from typing import Any, Final, Literal
 from msgspec.structs import replace
 
 from tests.sim.arrays import TaskCaller
+from tests.sim.artifacts import PATTERN, SHARE
 from tests.sim.jobs import FOREVER, PLACES, Child, Poison, Script
 from tests.sim.network import Path
 from tests.sim.scheduler import Answer, Done, Refused, Scheduler, Undone
@@ -82,6 +83,7 @@ class Asked:
     cancel_late: bool = False
     policy: Policy = field(default_factory=Policy)
     cwd: str | None = None
+    artifacts: bool = False
     # Its start time and its deadline, as fields of JobSpec; and what says when it has its turn.
     times: dict[str, int] = field(default_factory=dict)
     turn: dict[str, Any] = field(default_factory=dict)
@@ -200,6 +202,8 @@ class Client:
         # The same for arrays.
         tasks = Random(repr(chance.getstate()) + "tasks")
         self._tasks = TaskCaller(timeline, scheduler, path, story, tasks)
+        # The same for jobs with artifacts.
+        self._leaves = Random(repr(chance.getstate()) + "leaves")
         # So that workers ask for runs ahead.
         self._short = chance.random() < 0.4
 
@@ -519,6 +523,7 @@ class Client:
             self._give_turn(one)
         if one.script.kills is None and self._when.random() < 0.1:
             one.cwd = self._when.choice(FOLDERS)
+        one.artifacts = self._leaves.random() < SHARE
         if (timeout_ms := one.policy.timeout_ms) is not None and self._when.random() < 0.6:
             before_ms = self._when.choice((1, timeout_ms // 2, timeout_ms - 1))
             one.policy = replace(one.policy, signal=f"USR1@{before_ms}ms")
@@ -705,6 +710,7 @@ def _spec(one: Asked) -> JobSpec:
         command=one.script.command,
         policy=one.policy,
         cwd=one.cwd,
+        artifacts=(PATTERN,) if one.artifacts else None,
         schedule="* * * * *" if one.recurring else None,
         after=one.waits_for,
     )

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
+from tests.sim.artifacts import Helpers
 from tests.sim.disk import VirtualJournal
 from tests.sim.execution import Execution
 from tests.sim.timeline import Alarm
@@ -48,6 +49,7 @@ class SimHost:
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
         self._kernel = machine.kernel
+        self.helpers = Helpers(machine)
         self._caught: list[int] = []
         self._watched: set[int] = set()
         # What the shells in front of jobs have reported, by their process.
@@ -121,6 +123,14 @@ class SimHost:
     def take_notes(self, spawned: Spawned) -> tuple[bytes, bytes]:
         return self._reports.pop(spawned.mark, b""), b""
 
+    def tidy(self, spawned: Spawned, order: RunOrder, *, collect: bool) -> int | None:
+        # A run whose folder is missing leaves nothing either.
+        return self.helpers.start(order.run) if collect and order.artifacts else None
+
+    def end_helper(self, fd: int, *, kill: bool) -> None:
+        self.close(fd)
+        self.helpers.close(fd, kill=kill)
+
     def watch(self, fd: int) -> None:
         self._watched.add(fd)
 
@@ -160,10 +170,11 @@ class SimHost:
     def reap(self, pid: int) -> None:
         self._signalled -= {(pid, signal.SIGTERM), (pid, signal.SIGKILL)}
         self._kernel.reap(pid)
+        self.helpers.reap(pid)
 
     def strays(self, mains: Collection[int]) -> list[int]:
         agent = self.agent.pid if self.agent is not None else None
-        return [pid for pid in self._kernel.children() if pid not in mains and pid != agent]
+        return [pid for pid in self._kernel.children() if pid not in {*mains, *self.helpers.pids, agent}]
 
     def session(self, pid: int) -> int:
         return self._kernel.session(pid)

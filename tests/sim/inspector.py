@@ -18,6 +18,7 @@ from tests.sim.timeline import Timeline
 from tests.sim.violation import Violation
 from zsched.model.limits import AGENT_SILENT_MS_MAX
 from zsched.protocol import Output, RunResult
+from zsched.worker.guard.life import Phase
 from zsched.worker.guard.spool import RETRY_MS
 from zsched.worker.messages import Ended, Hello, Message, Snapshot
 
@@ -27,6 +28,8 @@ _LATE_MS: Final = 60
 _ORPHANS_MS: Final = 1_200
 # Until the guard has noticed that none of a run's processes is left.
 _NOTICED_MS: Final = 700
+# The longest time for which a guard waits for the helper that reads artifacts, and until it looks.
+_COLLECTED_MS: Final = 16_000
 # The longest silence that an agent may announce, and the time until its guard looks, twice.
 _STOPPED_MS: Final = AGENT_SILENT_MS_MAX + 10_500
 
@@ -105,8 +108,14 @@ class Inspector:
             due_ms = self._timeline.now_ms + _NOTICED_MS
             self._look_at(due_ms, machine, lambda: self._check_noticed(machine, execution))
 
-    def _check_noticed(self, machine: Machine, execution: Execution) -> None:
-        if machine.guards(execution) and execution.record is not None:
+    def _check_noticed(self, machine: Machine, execution: Execution, *, late: bool = False) -> None:
+        if not machine.guards(execution) or (run := execution.record) is None:
+            return
+        if run.phase is Phase.COLLECTING and execution.order.artifacts and not late:
+            # A helper reads its artifacts, which may hang.
+            due_ms = self._timeline.now_ms + _COLLECTED_MS
+            self._look_at(due_ms, machine, lambda: self._check_noticed(machine, execution, late=True))
+        else:
             raise Violation(f"run {execution.order.run} is over on {machine.name}, but its guard does not report it")
 
     def on_report(self, machine: Machine, message: Message) -> None:

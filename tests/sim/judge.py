@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 import msgpack
 
 from tests.sim.arrays import Arrays
+from tests.sim.artifacts import Artifacts
 from tests.sim.callers import Asked, Client
 from tests.sim.dependencies import Dependencies
 from tests.sim.elsewhere import Elsewhere
@@ -233,6 +234,7 @@ class Judge:
         self._word_ms: dict[str, int] = {}
         self.outages = Outages(timeline, scheduler, self._word_ms)
         self.times = Times(timeline, scheduler, client.asked)
+        self.artifacts = Artifacts(scheduler, machines)
         self.turns = Turns(scheduler, witness, machines, pollers, client.asked)
         self.retries = Retries(timeline, scheduler, client.asked)
         self.arrays = Arrays(timeline, scheduler, client.asked)
@@ -487,6 +489,7 @@ class Judge:
                 self._cancelled_ms.setdefault(row.run, self._timeline.now_ms)
             if row.final:
                 self._ended_ms.setdefault(row.run, self._timeline.now_ms)
+                self.artifacts.check(row)
             self._check_final(before.get(row.run), row)
             self._check_end(row)
         for row in changed:

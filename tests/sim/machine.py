@@ -340,6 +340,8 @@ class Machine:
         # Runs whose main process lives, and those that have left others; by the witness's number.
         self.executions: dict[int, Execution] = {}
         self.leftovers: dict[int, Execution] = {}
+        # Runs whose artifacts could not be read here.
+        self.spoiled: set[int] = set()
         self.kernel = Kernel(timeline, chance)
         self.kernel.on_child = self._on_child_ended
         self.kernel.on_data = self.wake_guard

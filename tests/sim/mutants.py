@@ -35,7 +35,7 @@ from tests.anchors import (
 )
 from tests.sim.mutant import Mutant, mutant
 from tests.sim.runner import STANDBYS, run_seed
-from tests.sim.worker_mutants import DISK, EFFECTS, EXCUSED, PROCESSES, ROWS, SEARCH
+from tests.sim.worker_mutants import ARTIFACTS, DISK, EFFECTS, EXCUSED, PROCESSES, ROWS, SEARCH
 
 SEEDS_MAX: Final = 300
 # What one process takes at a time when all seeds are run.
@@ -69,6 +69,7 @@ CANCELLED_TO_LOST: Final = (
 
 _MUTANTS: Final = (
     *PROCESSES,
+    *ARTIFACTS,
     *DISK,
     *EFFECTS,
     *ROWS,

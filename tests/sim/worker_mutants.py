@@ -9,6 +9,8 @@ from tests.sim.mutant import mutant
 from zsched.worker.agent import session
 from zsched.worker.guard import life
 
+_UNREAD: Final = "if self._pipes._spawned[run.live_process.start].stdout in unread:\n                "
+
 PROCESSES: Final = (
     mutant("KILL is not sent after the grace", without_call("Runs._on_due", "self.kill")),
     mutant("KILL is sent at once", ("Runs.stop", "now_ms + order.grace_ms", "now_ms")),
@@ -18,7 +20,7 @@ PROCESSES: Final = (
     mutant("orphans are not killed before the report", ("Runs.on_orphans", " if start not in left", "")),
     mutant(
         "an orphan of a living run is killed",
-        never("Runs.on_orphans", "run is not None and run.phase is not Phase.CLOSING"),
+        never("Runs.on_orphans", "run is not None and run.phase not in _ENDED"),
     ),
     mutant(
         "an orphan that left the session is not found",
@@ -56,8 +58,8 @@ PROCESSES: Final = (
         ("Shell._scan", "for run in over:", "unread = self._pipes._open.keys()\n        for run in over:"),
         (
             "Shell._scan",
-            "assert run.process is not None",
-            "if unread & self._pipes._fds[getattr(run.process, 'start', 0)]:\n                continue",
+            "if self._pipes.finish(",
+            _UNREAD + "continue\n            if self._pipes.finish(",
         ),
     ),
     mutant(
@@ -93,6 +95,20 @@ DISK: Final = (
         "results of a failing disk are not reported",
         ("Reports.take_ended", "return tuple(results)", "return tuple(results) if not self.state.disk_fails else ()"),
     ),
+)
+
+ARTIFACTS: Final = (
+    mutant("artifacts are not read", ("Shell._scan", "wanted=run.fate is Fate.WANTED", "wanted=False")),
+    mutant("a helper that hangs is waited for", ("Runs._on_due", "self._effects.late.append(run)", "pass")),
+    mutant("the shell gives up no artifacts", without_call("Shell._finish_collected", "self._pipes.give_up")),
+    mutant("half of the artifacts counts as all", never("Pipes._collect", "read and len(data) <= COLLECTED_BYTES_MAX")),
+    mutant(
+        "a run is over while its artifacts are read",
+        ("Runs.on_orphans", " and run.phase is not Phase.COLLECTING", ""),
+    ),
+    mutant("artifacts that do not fit a frame are not sent", ("parts.frames", "return [*made, ", "return [")),
+    mutant("artifacts are not stored", ("EndsWriter._finish", "if outcome.artifacts:", "if False:")),
+    mutant("no event says that artifacts are missing", never("EndsWriter._finish", "outcome.left_out")),
 )
 
 # One for each effect of the core: the shell does not obey it.
@@ -146,7 +162,12 @@ _CROSSES: Final = (
     "frames must cross with the end of a session: too rare for these seeds. test_session_state.py tests it"
 )
 
+_READS: Final = "it must come in the moments in which artifacts are read. test_guard_core.py tests it"
+
 EXCUSED: Final[dict[str, str]] = {
+    "the run's table has no vanish of a run that is collecting": _READS,
+    "the run's table has no give up of a run that is collecting": _READS,
+    "the run's table has no discard of a run that is collecting": _READS,
     "the session's table has no accept while registered": "the next frame of the older session is answered by an"
     " error, and the agent registers again. test_session_state.py tests it",
     "the session's table has no refuse while unregistered": _CROSSES,

@@ -34,7 +34,7 @@ DOCUMENT = document(NEEDS)
 COMPONENTS = strict(DOCUMENT["components"])
 # A path with fewer names in it goes first: /workers/register is no worker.
 PATTERNS = [
-    (re.compile(re.sub(r"\\\{\w+\\\}", "[^/]+", re.escape(path))), path)
+    (re.compile(re.sub(r"\\\{\w+\\\}", "[^/]+", re.escape(path).replace(r"\{path\}", ".+"))), path)
     for path in sorted(DOCUMENT["paths"], key=lambda path: path.count("{"))
 ]
 

@@ -10,7 +10,8 @@ import pytest
 from msgspec.structs import replace
 
 from tests import workers
-from zsched.model.limits import BACKLOG_WAIT_MS_MAX, FOREIGN_LISTED_MAX
+from zsched.model.files import File
+from zsched.model.limits import BACKLOG_WAIT_MS_MAX, COLLECT_MS_MAX, FOREIGN_LISTED_MAX
 from zsched.protocol import Held, RunOrder, RunResult
 from zsched.worker.guard.core import Core
 from zsched.worker.guard.effects import Effects, Orphan
@@ -32,6 +33,7 @@ from zsched.worker.messages import (
     Stop,
     Unstarted,
 )
+from zsched.worker.process.collected import NOTHING, Collected
 
 KILLED_MS = 1_000_000
 WALL_MS = 1_700_000_000_000
@@ -62,6 +64,7 @@ class World:
         self.aside: list[tuple[str, RunResult]] = []
         self.sent: list[FromGuard] = []
         self.orphans: list[Orphan] = []
+        self.late: list[Run] = []
         # The results on disk by database; and whether the next start has no room, or can't work.
         self.disk: dict[str, list[RunResult]] = {}
         self.no_room = False
@@ -88,6 +91,8 @@ class World:
         core.on_tick(self.now_ms)
         self._signal()
         self.scan()
+        self.late += core.effects.late
+        core.effects.late.clear()
         for run in core.effects.starts:
             if self.no_room:
                 core.on_no_room(run)
@@ -120,7 +125,16 @@ class World:
     def scan(self) -> None:
         if self.core.runs.scan_due:
             for run in self.core.on_orphans(self.orphans, self.now_ms):
-                self.core.on_over(run)
+                if run.fate is Fate.WANTED and run.live_process.order.artifacts:
+                    self.core.on_collecting(run, self.now_ms)
+                else:
+                    self.core.on_over(run)
+
+    def collect(self, number: int, kept: Collected = NOTHING, db: str = "d1") -> None:
+        """The helper has read the artifacts of a run."""
+        run = self.find(number, db)
+        run.live_process.collected = kept
+        self.core.on_over(run)
 
     def find(self, number: int, db: str = "d1") -> Run:
         run = self.core.find(db, number)
@@ -170,6 +184,73 @@ def world() -> World:
     return world
 
 
+# --- artifacts -------------------------------------------------------------------------------------------------------
+
+WITH_ARTIFACTS = order(2, artifacts=("a",))
+
+
+def test_result_waits_for_the_artifacts_and_has_them(world: World) -> None:
+    world.start(WITH_ARTIFACTS)
+    world.end(2)
+    world.wait(500)
+    assert world.find(2).phase is Phase.COLLECTING
+    assert world.written == []
+    world.collect(2, Collected((File("a", b"x"),), 2, "too large\n\x1b[2J"))
+    world.turn()
+    (ended,) = world.written
+    assert (ended.status, ended.files, ended.left_out) == ("success", (File("a", b"x"),), 2)
+    assert ended.detail == "2 artifacts not kept: too large??[2J"
+
+
+def test_run_whose_artifacts_are_read_has_a_slot_and_no_process(world: World) -> None:
+    """Its process number may be another process's by now, so nothing is sent to it."""
+    world.hear(Session("d1", heard_ms=0))
+    world.start(replace(WITH_ARTIFACTS, timeout_ms=200, lease_ms=LEASE_MS))
+    pid = world.pid(2)
+    world.end(2)
+    world.signalled()
+    world.hear(Stop((2,)))
+    world.wait(COLLECT_MS_MAX - 1)
+    world.core.kill_overdue(world.now_ms)
+    world.turn()
+    assert pid not in {number for number, _ in world.signalled()}
+    assert len(world.core.runs) == 2
+    assert world.late == []
+
+
+def test_artifacts_that_come_too_late_are_given_up(world: World) -> None:
+    world.start(WITH_ARTIFACTS)
+    world.end(2)
+    world.wait(COLLECT_MS_MAX)
+    assert [run.number for run in world.late] == [2]
+    world.collect(2, Collected((), 1, "they could not be read in time"))
+    world.turn()
+    assert [(ended.run, ended.left_out) for ended in world.written] == [(2, 1)]
+
+
+def test_orphans_of_a_run_whose_artifacts_are_read_are_killed(world: World) -> None:
+    world.start(WITH_ARTIFACTS)
+    world.end(2)
+    world.core.runs.on_reaped()
+    world.core.on_orphans([Orphan(501, 501, "md1.2")], world.now_ms)
+    assert world.core.effects.kills == [501]
+
+
+def test_start_of_a_run_is_reported_while_its_artifacts_are_read(world: World) -> None:
+    world.start(WITH_ARTIFACTS)
+    world.end(2)
+    world.sent.clear()
+    world.wait(200)
+    assert any(isinstance(message, Began) and message.run == 2 for message in world.sent)
+
+
+def test_artifacts_of_a_run_that_is_not_wanted_are_not_read(world: World) -> None:
+    world.start(WITH_ARTIFACTS)
+    world.hear(Stop((2,), drop=True))
+    world.end(2)
+    assert world.core.find("d1", 2) is None
+
+
 # --- the table -------------------------------------------------------------------------------------------------------
 
 # Drawn by hand: what may happen to a run, and what becomes of it then.
@@ -178,7 +259,14 @@ DRAWN = {
     Phase.STARTING: {"spawned": "running", "spawn error": "ended", "no room": ""},
     Phase.RUNNING: {"stop": "ending", "exit": "closing"},
     Phase.ENDING: {"kill": "ending", "exit": "closing"},
-    Phase.CLOSING: {"result": "ended", "vanish": "", "give up": "given up", "discard": "discarded"},
+    Phase.CLOSING: {
+        "result": "ended",
+        "vanish": "",
+        "give up": "given up",
+        "discard": "discarded",
+        "collect": "collecting",
+    },
+    Phase.COLLECTING: {"result": "ended", "vanish": "", "give up": "given up", "discard": "discarded"},
     Phase.ENDED: {"report": "reported", "forget": "", "leave": "aside"},
     Phase.REPORTED: {"forget": "", "leave": "aside"},
     Phase.ASIDE: {"read": "reported", "lose": "", "discard": "discarded"},
@@ -241,9 +329,20 @@ def test_each_row_of_the_table_is_reached(monkeypatch: pytest.MonkeyPatch) -> No
     world.hear(Session("d1"))
     assert world.find(2).phase is Phase.REPORTED
     world.hear(Session("d2"), Session("d2", discard=("d1",)), Session("d1"))
-    world.start(order(9))
+    # With artifacts: one has a result, one is dropped, one is of a discarded database, one lives when the worker ends.
+    world.start(*(order(number, artifacts=("a",)) for number in (11, 12, 13)))
+    world.end(11, 12, 13)
+    world.collect(11)
+    world.hear(Stop((12,), drop=True))
+    world.collect(12)
+    world.hear(Session("d2"), Session("d2", discard=("d1",)))
+    world.collect(13)
+    world.hear(Session("d1"))
+    world.start(order(9), order(14, artifacts=("a",)))
+    world.end(14)
     world.core.stop_all(world.now_ms)
     world.end(9)
+    world.collect(14)
     world.hear(Session("d2"))
     assert MOVES.keys() - reached == set()
 

@@ -260,6 +260,14 @@ def at_no_time(history: History) -> None:
     history.fires.append(Fire(4, 3 * MINUTE_MS, 3 * MINUTE_MS))
 
 
+def artifacts_lost(history: History) -> None:
+    history.jobs[2] = replace(history.jobs[2], leaves=True)
+
+
+def artifacts_of_another_run(history: History) -> None:
+    history.runs[3] = replace(history.runs[3], left=b"3\n")
+
+
 def replay(history: History) -> None:
     history.replay.append("run 1 is a success, and its events say otherwise")
 
@@ -302,6 +310,8 @@ BAD: list[tuple[Callable[[History], None], Count]] = [
     (missed, Count.FIRE_MISSED),
     (extra, Count.FIRE_EXTRA),
     (at_no_time, Count.FIRE_EXTRA),
+    (artifacts_lost, Count.ARTIFACT),
+    (artifacts_of_another_run, Count.ARTIFACT),
     (replay, Count.REPLAY),
 ]
 

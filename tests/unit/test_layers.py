@@ -71,13 +71,13 @@ ROOMS["zsched.commands"] = tuple(ROOMS)
 DETERMINISTIC = (
     *("zsched.model", "zsched.protocol", "zsched.store.contract", "zsched.scheduler.dispatcher"),
     *("zsched.worker.lease", "zsched.worker.messages", "zsched.worker.watchdog"),
-    *("zsched.worker.process.capture", "zsched.worker.process.redact"),
+    *(f"zsched.worker.process.{name}" for name in ("capture", "collected", "redact")),
     *(
         f"zsched.worker.guard.{name}"
         for name in ("backlog", "core", "database", "effects", "life", "outcome", "outputs")
     ),
     *(f"zsched.worker.guard.{name}" for name in ("reports", "runs", "shutdown", "supervisor", "timers", "watches")),
-    *(f"zsched.worker.agent.{name}" for name in ("agent", "flow", "holdings", "liveness", "pace")),
+    *(f"zsched.worker.agent.{name}" for name in ("agent", "flow", "holdings", "liveness", "pace", "parts")),
     *(f"zsched.worker.agent.{name}" for name in ("renewal", "reports", "search", "session")),
 )
 FORBIDDEN = frozenset(

@@ -50,6 +50,8 @@ OPTIONS = {
     "limits": "--limit",
     "command": "<cmd>",
     "argv": "--no-shell",
+    "files": "--put",
+    "artifacts": "--get",
     "run_at": "--at",
     "cwd_hint": "--cwd",
     "umask_hint": "--umask",
@@ -127,6 +129,9 @@ def test_the_protocol_names_every_field_of_an_order() -> None:
 def test_our_worker_has_a_feature_for_every_field_that_needs_a_worker() -> None:
     assert (
         set(CAN)
-        == {*FEATURES, "foreign", "signal", "stdin", "stop"}
-        == {"argv", "cwd", "env", "foreign", "secret_env", "signal", "stdin", "stop", "umask", "user"}
+        == {*FEATURES, "files", "foreign", "signal", "stdin", "stop"}
+        == {
+            *("argv", "artifacts", "cwd", "env", "files", "foreign", "secret_env"),
+            *("signal", "stdin", "stop", "umask", "user"),
+        }
     )

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zsched import protocol
+from zsched.model.files import File
 from zsched.model.limits import (
     FRAME_FROM_WORKER_BYTES_MAX,
     FRAME_KEYS_MAX,
@@ -58,6 +59,9 @@ some_runs = st.lists(run_ids, min_size=1, max_size=5).map(tuple)
 phases = st.sampled_from(get_args(protocol.Phase))
 held = st.lists(st.builds(Held, run_ids, phases), max_size=5).map(tuple)
 outputs = st.builds(Output, st.binary(max_size=50), st.binary(max_size=50), numbers)
+some_files = st.lists(
+    st.builds(File, st.text(min_size=1, max_size=50), st.binary(max_size=50), st.integers(0, 0o777)), max_size=3
+).map(tuple)
 results = st.builds(
     RunResult,
     run=run_ids,
@@ -70,6 +74,9 @@ results = st.builds(
     detail=lines,
     stdout=outputs,
     stderr=outputs,
+    files=some_files,
+    parts=numbers,
+    left_out=numbers,
 )
 orders = st.builds(
     protocol.RunOrder,
@@ -82,6 +89,8 @@ orders = st.builds(
     output_bytes_max=numbers,
     timeout_ms=st.none() | numbers,
     probation=st.booleans(),
+    files=some_files,
+    artifacts=st.none() | st.lists(st.text(), max_size=3).map(tuple),
 )
 worker_frames = st.one_of(
     st.builds(
@@ -116,6 +125,7 @@ worker_frames = st.one_of(
     st.builds(protocol.Ready, v=st.just(1), s=words, window=numbers, ahead=numbers),
     st.builds(protocol.Started, v=st.just(1), s=words, run=run_ids, pid=numbers, at_ms=numbers),
     st.builds(Result, v=st.just(1), s=words, results=st.lists(results, min_size=1, max_size=3).map(tuple)),
+    st.builds(protocol.Artifacts, v=st.just(1), s=words, run=run_ids, n=numbers, files=some_files.filter(len)),
     st.builds(protocol.Return, v=st.just(1), s=words, runs=some_runs),
     st.builds(
         protocol.Log,
@@ -174,7 +184,7 @@ def test_a_schedulers_frame_comes_back(frame: SchedulerFrame) -> None:
 def test_every_type_is_tried_above() -> None:
     tried = {kind.__name__ for kind in (*WORKER_FRAMES, *SCHEDULER_FRAMES)}
     assert tried == {
-        *("Register", "Heartbeat", "Ready", "Started", "Result", "Return", "Log", "WorkerBye"),
+        *("Register", "Heartbeat", "Ready", "Started", "Result", "Artifacts", "Return", "Log", "WorkerBye"),
         *("Registered", "HeartbeatAck", "Dispatch", "ResultAck", "Cancel", "Watch", "SchedulerBye", "Error"),
     }
 

@@ -40,9 +40,13 @@ TAKEN = {
     "/jobs/{job}/hold": {"POST"},
     "/jobs/{job}/release": {"POST"},
     "/jobs/{job}/rerun": {"POST"},
+    "/jobs/{job}/artifacts": {"GET", "HEAD"},
+    "/jobs/{job}/artifacts/{path:path}": {"GET", "HEAD"},
     "/jobs/{job}/log": {"POST"},
     "/runs/{run}": {"GET", "HEAD"},
     "/runs/{run}/log": {"GET", "HEAD"},
+    "/runs/{run}/artifacts": {"GET", "HEAD"},
+    "/runs/{run}/artifacts/{path:path}": {"GET", "HEAD"},
     "/workers": {"GET", "HEAD"},
     "/workers/register": {"POST"},
     "/workers/heartbeat": {"POST"},
@@ -78,8 +82,8 @@ def rest(tmp_path: Path) -> Iterator[Rest]:
 
 
 def real(path: str) -> str:
-    ids = {"job": "1", "flow": "1", "run": "1", "worker": "w1", "queue": "default", "token": "0"}
-    return re.sub(r"\{(\w+)\}", lambda name: ids[name[1]], path)
+    ids = {"job": "1", "flow": "1", "run": "1", "worker": "w1", "queue": "default", "token": "0", "path": "a"}
+    return re.sub(r"\{(\w+)(?::path)?\}", lambda name: ids[name[1]], path)
 
 
 def allowed(value: str) -> set[str]:
@@ -147,8 +151,10 @@ def test_options_says_what_is_taken(rest: Rest, path: str) -> None:
 
 
 def test_head_is_a_get_without_its_body(rest: Rest) -> None:
-    rest.submit()
-    rest.register("w1")
+    rest.submit(artifacts=["a"])
+    rest.register("w1", can=["artifacts"])
+    rest.take("w1")
+    rest.report(1, "w1", "success", artifacts={"a": "x"})
     for path in (real(path) for path, methods in TAKEN.items() if "HEAD" in methods):
         named = {"X-Request-Id": "same"}
         head, get = rest.call("HEAD", path, headers=named), rest.get(path, headers=named)

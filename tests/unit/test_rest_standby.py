@@ -63,7 +63,7 @@ def rest(tmp_path: Path) -> Iterator[Rest]:
 @pytest.mark.parametrize("call", [f"{method} {path}" for path, _, needed in ROUTES for method in needed])
 def test_standby_answers_reads_and_refuses_the_rest(rest: Rest, call: str) -> None:
     method, path = call.split(" ")
-    path = path.format(job=1, flow=1, run=1, worker="w1", queue="q", token="0" * 12)
+    path = path.replace(":path}", "}").format(job=1, flow=1, run=1, worker="w1", queue="q", token="0" * 12, path="a")
     answer = rest.call(method, path, **({"json": {}} if method == "POST" else {}))
     if call not in WRITES:
         assert answer.status_code in (200, 400, 404), answer.text

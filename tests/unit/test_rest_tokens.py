@@ -85,7 +85,7 @@ def table() -> str:
         cells = [" ".join(method for method, scopes in needs.items() if column in scopes) for column in Scope]
         if not needs:
             cells = ["anybody", *[""] * (len(Scope) - 1)]
-        named = re.sub(r"\{\w+\}", "{id}", path)
+        named = re.sub(r"\{\w+\}", "{id}", path).replace("{path:path}", "{path}")
         lines.append(" | ".join((f"| `{named}`", *cells)) + " |")
     return "\n".join(line.replace("|  ", "| ") for line in lines)
 

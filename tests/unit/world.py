@@ -12,6 +12,7 @@ from typing import Any, TypeVar, cast
 from zsched import protocol
 from zsched.model.access import Caller
 from zsched.model.edits import JobEdit
+from zsched.model.files import File
 from zsched.model.types import (
     Job,
     JobId,
@@ -493,6 +494,8 @@ class Poller:
         self.slots = slots
         self.can = can
         self.queues: tuple[str, ...] = ("default",)
+        # What its next report has.
+        self.artifacts: tuple[File, ...] = ()
 
     def register(self) -> Poller:
         self.world.ask(RegisterWorker(self.worker_id, self.slots, self.can, {}, self.queues))
@@ -530,6 +533,7 @@ class Poller:
                 None if run_id is None else RunId(run_id),
                 Stream(head=logs, total=len(logs)),
                 exit_code,
+                self.artifacts,
             )
         )
         return state.run.run_id

@@ -21,6 +21,7 @@ from msgspec import Meta, Struct
 
 from zsched.api.problem import Problem, invalid
 from zsched.model.fields import QueueName, WorkerName
+from zsched.model.files import FileBody
 from zsched.model.limits import (
     BODY_BYTES_MAX,
     BODY_DEPTH_MAX,
@@ -178,6 +179,7 @@ class LogBody(Struct, forbid_unknown_fields=True, frozen=True):
     status: Literal["running", "success", "failed"]
     logs: str | None = None
     exit_code: Annotated[int, Meta(ge=-(2**31), le=2**31)] | None = None
+    artifacts: dict[str, str | FileBody] | None = None
     run_id: Annotated[int, Meta(ge=1, le=INTEGER_MAX)] | None = None
 
 

@@ -38,6 +38,7 @@ from zsched.model.after import misplaced
 from zsched.model.edits import EditBody, job_edit
 from zsched.model.entries import Entries
 from zsched.model.faults import SpecError
+from zsched.model.files import File, read_files
 from zsched.model.lifecycle import TERMINAL
 from zsched.model.limits import (
     AFTER_PER_SUBMIT_MAX,
@@ -203,7 +204,7 @@ class JobItem:
         given = parameters(req, "wait")
         number = job_id(job)
         found = self._context.live.hold(
-            lambda: _found(self._context.reader.job(number)),
+            lambda: found_job(self._context.reader.job(number)),
             lambda found: found.status in TERMINAL,
             duration_ms(given, "wait", WAIT_MS_MAX) / 1000,
             of_job(number),
@@ -250,7 +251,7 @@ class JobRuns:
         given = parameters(req, "limit", "before", "task")
         limit = number(given, "limit", PAGE_ROWS_DEFAULT, 1, PAGE_ROWS_MAX)
         before = RunId(number(given, "before", 0, 1, INTEGER_MAX)) if "before" in given else None
-        found = _found(self._context.reader.job(job_id(job)))
+        found = found_job(self._context.reader.job(job_id(job)))
         if (tasks := part(given)) is None:
             runs = self._context.reader.runs(found.job_id, limit + 1, before)
         else:
@@ -274,7 +275,7 @@ class JobLog:
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, job: str) -> None:
         given = parameters(req, *LOG, "task")
-        found = _found(self._context.reader.job(job_id(job)))
+        found = found_job(self._context.reader.job(job_id(job)))
         last = self._context.reader.last_run(found.job_id)
         if (tasks := part(given)) is not None:
             demand_array(found)
@@ -300,9 +301,20 @@ class JobLog:
             run_id=None if body.run_id is None else RunId(body.run_id),
             logs=cut(Stream(head=logs, total=len(logs)), OUTPUT_BYTES_MAX),
             exit_code=body.exit_code,
+            artifacts=_artifacts(body),
         )
         state = self._context.inbox.call(report)
         answer(resp, views.run(state.run, state.output))
+
+
+def _artifacts(body: LogBody) -> tuple[File, ...]:
+    """The artifacts in a report on the end of a run. Raises a 400 Problem."""
+    if body.artifacts and body.status == "running":
+        raise invalid("#/artifacts", "they come with the end of a run")
+    try:
+        return read_files("artifacts", body.artifacts or {})
+    except SpecError as error:
+        _refuse(error, "#")
 
 
 def answer_state(resp: falcon.Response, state: JobState) -> None:
@@ -315,7 +327,8 @@ def answer_state(resp: falcon.Response, state: JobState) -> None:
     answer(resp, view)
 
 
-def _found(job: Job | None) -> Job:
+def found_job(job: Job | None) -> Job:
+    """A job that exists. Raises a 404 Problem."""
     if job is None:
         raise Problem(404, "unknown_job", "Job not found")
     return job

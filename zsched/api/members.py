@@ -15,10 +15,14 @@ from zsched.model.limits import (
     AFTER_PER_JOB_MAX,
     ARGV_BYTES_MAX,
     ARGV_WORDS_MAX,
+    ARTIFACT_PATTERNS_MAX,
     BACKOFF_MS_MAX,
     COMMAND_BYTES_MAX,
     DURATION_MS_MAX,
     EXIT_CODE_MAX,
+    FILE_PATH_BYTES_MAX,
+    FILES_BYTES_MAX,
+    FILES_MAX,
     GRACE_MS_MAX,
     INTEGER_MAX,
     JOB_LIMITS_MAX,
@@ -121,6 +125,31 @@ JOB: Final[Schema] = {
     "umask": _text("Mask of new files' permissions, in octal", "027", **_UMASK),
     "umask_hint": _text("As `umask`, for workers that can do that", "027", **_UMASK),
     "stdin": _text(f"Input of the job; at most {STDIN_BYTES_MAX} bytes", "a line\n", maxLength=STDIN_BYTES_MAX),
+    "files": {
+        "description": f"Files for the run's scratch folder, by path; at most {FILES_BYTES_MAX} bytes in all",
+        "anyOf": [
+            {
+                "type": "object",
+                "propertyNames": {"minLength": 1, "maxLength": FILE_PATH_BYTES_MAX},
+                "additionalProperties": {"anyOf": [{"type": "string"}, {"$ref": "#/components/schemas/FileBody"}]},
+                "maxProperties": FILES_MAX,
+            },
+            _NULL,
+        ],
+        "examples": [{"job.conf": "level=3", "tool": {"base64": "IyEvYmluL3NoCg==", "mode": "755"}}],
+    },
+    "artifacts": {
+        "description": "Patterns of files in the scratch folder that are kept after the run",
+        "anyOf": [
+            {
+                "type": "array",
+                "items": {"type": "string", "minLength": 1, "maxLength": FILE_PATH_BYTES_MAX},
+                "maxItems": ARTIFACT_PATTERNS_MAX,
+            },
+            _NULL,
+        ],
+        "examples": [["result.csv", "plots/*.png"]],
+    },
     "tags": {
         "description": "Words by which lists can be filtered",
         "anyOf": [

@@ -40,7 +40,6 @@ from zsched.security.tokens import NEVER
 _PREFIX: Final = "#/components/schemas/"
 # A path without a scope is read.
 _OPEN: Final[Mapping[str, None]] = {"GET": None}
-_TEXT: Final = "text/plain"
 _ABOUT: Final = f"""\
 A job is a shell command, so a call needs a token with one of the scopes in `x-scopes`, sent as
 `Authorization: Bearer TOKEN`. With `submit` alone a token acts on its own jobs only.
@@ -87,6 +86,7 @@ _PATH: Final[Mapping[str, Schema]] = {
     "job": {"schema": {"type": "integer", "minimum": 0}, "example": 1},
     "run": {"schema": {"type": "integer", "minimum": 0}, "example": 1},
     "flow": {"schema": {"type": "integer", "minimum": 0}, "example": 1},
+    "path": {"schema": {"type": "string", "minLength": 1}, "example": "result.csv"},
     "worker": {"schema": {}, "examples": {"connected": {"value": "worker-1"}, "polls": {"value": "w1"}}},
     "queue": {"schema": {"type": "string", "pattern": f"^{QUEUE_NAME.pattern}$"}, "example": "default"},
     "token": {"schema": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"}, "example": "0123456789ab"},
@@ -117,6 +117,10 @@ _HEADERS: Final[Mapping[str, Schema]] = {
     "Retry-After": {"description": "Seconds", "schema": {"type": "integer", "minimum": 1}},
     "WWW-Authenticate": {"schema": {"type": "string"}},
     "Allow": {"schema": {"type": "string"}},
+    "Content-Disposition": {
+        "description": "`attachment`, and a name of letters, digits and `._-`",
+        "schema": {"type": "string"},
+    },
     _REQUEST_ID: {"description": "The request's id, as in the body of an error and in the log", "schema": _ID},
 }
 _ERRORS: Final[Mapping[int, tuple[str, tuple[str, ...]]]] = {
@@ -215,7 +219,7 @@ def document(needs: Needs) -> Schema:
     schemas = {id(kind): schema for kind, schema in zip(types, of_types, strict=True)}
     path_parameters = {**_PATH, "worker": {**_PATH["worker"], "schema": worker}}
     paths = {
-        path: {
+        path.replace(":path}", "}"): {
             method.lower(): _operation(path, method, scopes, schemas) for method, scopes in (needed or _OPEN).items()
         }
         | _path_item(path, path_parameters)
@@ -239,7 +243,7 @@ def document(needs: Needs) -> Schema:
 
 
 def _path_item(path: str, known: Mapping[str, Schema]) -> Schema:
-    names = re.findall(r"\{(\w+)\}", path)
+    names = re.findall(r"\{(\w+)[:}]", path)
     if not names:
         return {}
     return {"parameters": [{"name": name, "in": "path", "required": True, **known[name]} for name in names]}
@@ -286,7 +290,7 @@ def _statuses(operation: Operation, scopes: Scopes | None) -> list[int]:
 
 def _content(operation: Operation, schemas: Mapping[int, Schema]) -> Schema:
     if operation.answer is None:
-        return {_TEXT: {"schema": {"type": "string"}}}
+        return {operation.media: {"schema": {"type": "string"}}}
     return {"application/json": {"schema": schemas[id(operation.answer)]}}
 
 

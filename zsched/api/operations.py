@@ -16,7 +16,8 @@ from zsched.model.spec import JobBody
 class Operation:
     """A call. `answer` is the type of its JSON, None for text; `takes` the type of its body, which may be missing if it
     is `optional`, and may be lines of JSON with `lines`. `lacks` and `conflicts` describe 404 and 409. `once`: it takes
-    an Idempotency-Key. `kept`: callers may keep the JSON of a GET, and it has an ETag.
+    an Idempotency-Key. `kept`: callers may keep the JSON of a GET, and it has an ETag. `media`: the type of an answer
+    that is not JSON.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Operation:
     kept: bool = True
     optional: bool = False
     lines: bool = False
+    media: str = "text/plain"
 
 
 _CONNECTED: Final = "A worker with this name is connected over ZeroMQ"
@@ -41,6 +43,9 @@ _NO_JOB, _NO_RUN, _NO_WORKER = "The job does not exist", "The run does not exist
 _NO_TASK: Final = "The job does not exist, or has no such task"
 _NO_ARRAY: Final = "The job has no array"
 _NO_FOREIGN: Final = "The worker holds nothing for another database"
+
+_NO_ARTIFACT: Final = "The job or run does not exist, or has no such artifact"
+_BYTES: Final = "application/octet-stream"
 
 # What a list may have besides its rows.
 _LIST: Final = ("Link",)
@@ -194,6 +199,19 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         lacks=_NO_TASK,
         conflicts="The job has not ended, or has a schedule",
     ),
+    "GET /jobs/{job}/artifacts": Operation(
+        "list_job_artifacts",
+        "The artifacts of a job's last run, without their contents",
+        shapes.array(shapes.Artifact),
+        lacks=_NO_JOB,
+    ),
+    "GET /jobs/{job}/artifacts/{path:path}": Operation(
+        "get_job_artifact",
+        "The content of an artifact of a job's last run, as a download",
+        headers=("Content-Disposition",),
+        lacks=_NO_ARTIFACT,
+        media=_BYTES,
+    ),
     "POST /jobs/{job}/log": Operation(
         "report",
         "A polling worker reports on its run",
@@ -210,6 +228,16 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         query=("stream", "offset", "wait"),
         headers=("Zsched-Offset", "Zsched-Next", "Zsched-End"),
         lacks=_NO_RUN,
+    ),
+    "GET /runs/{run}/artifacts": Operation(
+        "list_artifacts", "The artifacts of a run, without their contents", shapes.array(shapes.Artifact), lacks=_NO_RUN
+    ),
+    "GET /runs/{run}/artifacts/{path:path}": Operation(
+        "get_artifact",
+        "The content of an artifact, as a download",
+        headers=("Content-Disposition",),
+        lacks=_NO_ARTIFACT,
+        media=_BYTES,
     ),
     "GET /workers": Operation(
         "list_workers",

@@ -28,7 +28,7 @@ class RunItem:
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, run: str) -> None:
         parameters(req)
-        found = _found(self._context.reader.run(run_id(run)))
+        found = found_run(self._context.reader.run(run_id(run)))
         answer(resp, views.run(found, self._context.reader.output(found.run_id)))
 
     on_head = on_get
@@ -57,7 +57,7 @@ class RunLog:
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, run: str) -> None:
         given = parameters(req, *LOG)
-        self.answer(resp, given, _found(self._context.reader.run(run_id(run))))
+        self.answer(resp, given, found_run(self._context.reader.run(run_id(run))))
 
     on_head = on_get
 
@@ -84,7 +84,7 @@ class RunLog:
         resp.set_header("Zsched-End", "true" if part.end else "false")
 
     def _look(self, run: RunId, name: StreamName, offset: int) -> Part:
-        found = _found(self._context.reader.run(run))
+        found = found_run(self._context.reader.run(run))
         if found.status in TERMINAL:
             return _piece(self._kept(run, name), offset)
         if found.status is RunStatus.RUNNING:
@@ -120,7 +120,8 @@ def _stream_name(word: str) -> StreamName:
     raise invalid("stream", "stdout or stderr")
 
 
-def _found(run: Run | None) -> Run:
+def found_run(run: Run | None) -> Run:
+    """A run that exists. Raises a 404 Problem."""
     if run is None:
         raise Problem(404, "unknown_run", "Run not found")
     return run

@@ -182,6 +182,15 @@ class Waited(Struct, kw_only=True):
     unknown_job: Group | UnsetType = UNSET
 
 
+class Artifact(Struct):
+    """A file that a run has left: its path below the scratch folder, its size in bytes, and its permission bits."""
+
+    run_id: Id
+    path: str
+    bytes: Natural
+    mode: str
+
+
 class Ok(Struct):
     """The call was done."""
 

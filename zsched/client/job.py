@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Literal, NamedTuple, Self, TypedDict, Unpack
 from urllib.parse import quote
 
 from zsched.client import task
@@ -34,6 +34,15 @@ class Changes(TypedDict, total=False):
     backoff: Mapping[str, str | float]
     retry_on: Sequence[int | str]
     crash_limit: int | Literal["never"]
+
+
+class Artifact(NamedTuple):
+    """A file that a run has left: its path below the scratch folder, its size, and its permission bits."""
+
+    run_id: int
+    path: str
+    size: int
+    mode: int
 
 
 class Job:
@@ -148,6 +157,20 @@ class Job:
         if not self.run:
             self.refresh()
         return self._client.log(self.run["run_id"], stream).decode(errors="replace") if self.run else ""
+
+    def artifacts(self, run_id: int | None = None) -> list[Artifact]:
+        """The artifacts of its last run, or of another one, without their contents."""
+        views = self._client.ask("GET", self._artifacts(run_id)).json()
+        return [Artifact(view["run_id"], view["path"], view["bytes"], int(view["mode"], 8)) for view in views]
+
+    def artifact(self, path: str, run_id: int | None = None) -> bytes:
+        """The content of an artifact of its last run, or of another one. Raises NotFound."""
+        check("path", path, str)
+        return self._client.ask("GET", f"{self._artifacts(run_id)}/{quote(path)}").body
+
+    def _artifacts(self, run_id: int | None) -> str:
+        check("run_id", run_id, int | None)
+        return f"/jobs/{self.id}/artifacts" if run_id is None else f"/runs/{run_id}/artifacts"
 
     def cancel(self, reason: str = "") -> Self:
         """Cancel its pending or running runs. Raises Refused with code `finished` if it has none. `reason` is stored,

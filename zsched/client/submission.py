@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from binascii import b2a_base64
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, Literal, TypedDict, Unpack
 
@@ -40,6 +41,8 @@ class Placement(TypedDict, total=False):
     umask: str | None
     umask_hint: str | None
     stdin: str | None
+    files: Mapping[str, str | bytes | Mapping[str, str]] | None
+    artifacts: Sequence[str] | None
     run_at: str | None
     delay: str | float | None
     deadline: str | float | None
@@ -86,6 +89,8 @@ def spec(command: str | Sequence[str], **fields: Unpack[Fields]) -> View:
     if not words:
         raise ClientError("a command has at least a program")
     # False and empty values are left out; 0 is not, nor is an empty input.
+    if (files := fields.get("files")) is not None:
+        fields["files"] = {path: _file(content) for path, content in files.items()}
     given = {
         name: dict(value) if isinstance(value, Mapping) else value
         for name, value in fields.items()
@@ -108,6 +113,15 @@ def batches(bodies: Sequence[View]) -> Iterator[Sequence[View]]:
         values += count
     if begin < len(bodies):
         yield bodies[begin:]
+
+
+def _file(content: str | bytes | Mapping[str, str]) -> str | Mapping[str, str]:
+    """A file as JSON has it. Bytes and what JSON can't carry are base64."""
+    if isinstance(content, str) and "\0" in content:
+        content = content.encode()
+    if isinstance(content, bytes):
+        return {"base64": b2a_base64(content, newline=False).decode()}
+    return content
 
 
 def _values(value: object) -> int:

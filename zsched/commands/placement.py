@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from binascii import b2a_base64
+from collections.abc import Iterator, Mapping, Sequence
 
 from zsched.client.submission import Fields
 from zsched.commands import exits, options
-from zsched.model.limits import PATH_BYTES_MAX, STDIN_BYTES_MAX
+from zsched.model.limits import FILES_BYTES_MAX, PATH_BYTES_MAX, STDIN_BYTES_MAX
 
 
 def read(arguments: Mapping[str, options.Value]) -> Fields:
@@ -18,6 +19,11 @@ def read(arguments: Mapping[str, options.Value]) -> Fields:
         "delay": options.text(arguments, "--delay"),
         "deadline": options.text(arguments, "--deadline"),
     }
+    sent, wanted = options.words(arguments, "--put"), options.words(arguments, "--get")
+    if sent:
+        fields["files"] = own_files(sent)
+    if wanted:
+        fields["artifacts"] = wanted
     if (cwd := options.text(arguments, "--cwd")) is not None:
         base = "/" if cwd.startswith("/") else folder()
         if base is None:
@@ -25,7 +31,7 @@ def read(arguments: Mapping[str, options.Value]) -> Fields:
                 f"--cwd {cwd}: your own folder is gone or has no name in UTF-8: write the whole path", exits.USAGE
             )
         fields["cwd"] = os.path.join(base, cwd)
-    else:
+    elif not sent and not wanted:
         fields["cwd_hint"] = folder()
     if (umask := options.text(arguments, "--umask")) is not None:
         fields["umask"] = umask
@@ -52,6 +58,44 @@ def folder() -> str | None:
         return path if len(path.encode()) <= PATH_BYTES_MAX else None
     except UnicodeEncodeError:
         return None
+
+
+def own_files(given: Sequence[str]) -> dict[str, Mapping[str, str]]:
+    """The files of `--put`, by their paths in the scratch folder. Raises Failure."""
+    files: dict[str, Mapping[str, str]] = {}
+    room = FILES_BYTES_MAX
+    for word in given:
+        file, path = word, ""
+        if not os.path.exists(word):
+            file, colon, path = word.rpartition(":")
+            file = file if colon else word
+        for source, place in _sources(file, path or os.path.basename(file.rstrip("/"))):
+            if place in files:
+                raise exits.Failure(f"--put: two files are to be {place}", exits.USAGE)
+            try:
+                with open(source, "rb") as opened:
+                    data, mode = opened.read(room + 1), os.fstat(opened.fileno()).st_mode
+            except OSError as error:
+                raise exits.Failure(f"--put: can't read {source}: {error.strerror}") from None
+            room -= len(data)
+            if room < 0:
+                most = f"more than {FILES_BYTES_MAX} bytes in all"
+                sentence = f"--put: {most}: put larger files on shared storage and pass their paths"
+                raise exits.Failure(sentence, exits.USAGE)
+            files[place] = {"base64": b2a_base64(data, newline=False).decode(), "mode": f"{mode & 0o777:03o}"}
+    return files
+
+
+def _sources(file: str, path: str) -> Iterator[tuple[str, str]]:
+    """A file, or the files of a folder, each with its path in the scratch folder."""
+    if not os.path.isdir(file):
+        yield file, path
+        return
+    for folder, folders, names in os.walk(file):
+        folders.sort()
+        for name in sorted(names):
+            source = os.path.join(folder, name)
+            yield source, os.path.join(path, os.path.relpath(source, file))
 
 
 def own_umask() -> str:

@@ -1,7 +1,8 @@
 """zsched run: submit a job, stream its output, and exit with its exit code.
 
 Usage:
-  zsched run [--limit=LIMIT]... [--env=VARIABLE]... [--secret-env=VARIABLE]... [options] <cmd>...
+  zsched run [--limit=LIMIT]... [--env=VARIABLE]... [--secret-env=VARIABLE]... [--put=FILE]... [--get=PATTERN]...
+             [options] <cmd>...
 
 A single word is a command line for sh: `zsched run 'make && make test'`. Several words are a program and its arguments,
 which are quoted for sh: `zsched run ls -la`. Put zsched's options before the command. The job's stdout and stderr are
@@ -22,6 +23,10 @@ Options:
                       used where it exists and the job's user may enter it, else the worker's folder.
   --umask=MODE        Mask of new files' permissions, in octal (yours).
   --stdin             Pass our stdin to the job: UTF-8, at most 1 MiB.
+  --put=FILE...       Copy FILE into the job's scratch folder, $ZSCHED_SCRATCH. The job runs there unless --cwd is given
+                      FILE:PATH gives it a path there. Of a folder, all files are copied. 1 MiB in all. May be repeated.
+  --get=PATTERN...    Keep the files of the scratch folder that match PATTERN, such as 'plots/*.png', for
+                      `zsched artifacts`: 1 MiB in all. May be repeated.
   --at=TIME           Start no earlier, such as 2030-01-02T03:04:05Z.
   --delay=DURATION    Start no earlier than this after the submit.
   --deadline=WHEN     Start no later: a time, or a duration after the submit. Then a job that still waits fails.
@@ -118,6 +123,8 @@ class Attendance:
             exits.say(f"job {job.id}: {exits.describe_end(job)}")
         elif "detail" in job.run:
             exits.say(f"job {job.id}: {job.run['detail']}")
+        if "artifacts" in job.view and not self._as_json and (kept := job.artifacts()):
+            exits.say(f"{len(kept)} artifact{'s' if len(kept) > 1 else ''}: `zsched artifacts {job.id}`")
         if self._signal and job.status == "cancelled":
             return exits.SIGNALLED + self._signal
         return exits.of_job(job)

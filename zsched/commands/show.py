@@ -145,7 +145,7 @@ def details(job: Job) -> Iterator[tuple[str, object]]:
         *("owner", "tags", "flow", "after", "queue", "priority", "limits", "unique", "array", "entries", "max_fails"),
         *("schedule", "run_at", "deadline", "timeout", "kill_grace", "signal", "retries", "backoff", "retry_on"),
         *("on_lost", "on_disconnect", "crash_limit", "user"),
-        *("argv", "cwd", "cwd_hint", "umask", "umask_hint", "stdin_bytes"),
+        *("argv", "cwd", "cwd_hint", "umask", "umask_hint", "stdin_bytes", "files_bytes", "artifacts"),
     ):
         if key in view:
             yield key.replace("_", " "), _shown(job, key)
@@ -185,6 +185,8 @@ def _shown(job: Job, key: str) -> object:
             return _pauses(job.view[key])
         case "limits":
             return ", ".join(f"{key}={runs}" for key, runs in job.view[key].items())
+        case "artifacts":
+            return " ".join(job.view[key])
         case "retry_on" | "tags":
             return ", ".join(map(str, job.view[key]))
         case "after":

@@ -1,7 +1,8 @@
 """zsched submit: submit a job, an array of tasks, or the jobs of a flow file.
 
 Usage:
-  zsched submit [--tag=TAG]... [--limit=LIMIT]... [--env=VARIABLE]... [--secret-env=VARIABLE]... [options] [<cmd>...]
+  zsched submit [--tag=TAG]... [--limit=LIMIT]... [--env=VARIABLE]... [--secret-env=VARIABLE]... [--put=FILE]...
+                [--get=PATTERN]... [options] [<cmd>...]
 
 A single word is a command line for sh: `zsched submit 'make && make test'`. Several words are a program and its
 arguments, which are quoted for sh: `zsched submit ls -la`. Put zsched's options before the command; everything after
@@ -42,6 +43,10 @@ Options:
                       used where it exists and the job's user may enter it, else the worker's folder.
   --umask=MODE        Mask of new files' permissions, in octal (yours).
   --stdin             Pass our stdin to the job: UTF-8, at most 1 MiB.
+  --put=FILE...       Copy FILE into the job's scratch folder, $ZSCHED_SCRATCH. The job runs there unless --cwd is given
+                      FILE:PATH gives it a path there. Of a folder, all files are copied. 1 MiB in all. May be repeated.
+  --get=PATTERN...    Keep the files of the scratch folder that match PATTERN, such as 'plots/*.png', for
+                      `zsched artifacts`: 1 MiB in all. May be repeated.
   --at=TIME           Start no earlier, such as 2030-01-02T03:04:05Z.
   --delay=DURATION    Start no earlier than this after the submit.
   --deadline=WHEN     Start no later: a time, or a duration after the submit. Then a job that still waits fails.

@@ -4,35 +4,36 @@ Usage:
   zsched [options] [<command> [<argument>...]]
 
 Commands:
-  up       Start a scheduler and workers on this host, until Ctrl-C.
-  submit   Submit a job, or an array of tasks.
-  run      Submit a job, stream its output, exit with its exit code.
-  list     List jobs, newest first.
-  events   Show what happened, and who caused it.
-  show     Show the details of a job.
-  wait     Wait until jobs have ended.
-  logs     Show the output of a job.
-  cancel   Cancel jobs.
-  hold     Let jobs start no run until they are released.
-  release  Let held jobs start.
-  rerun    Run jobs again that have ended.
-  delete   Remove jobs for good that have ended.
-  pause    Pause recurring jobs.
-  resume   Resume recurring jobs that were paused.
-  edit     Change a recurring job, or one that waits for a worker.
-  end      End the schedules of recurring jobs for good.
-  workers  List the workers.
-  queue    List, pause and resume queues, or share them between owners.
-  foreign  List, keep or discard runs that workers hold for another database.
-  summary  Count tasks and workers.
-  usage    Sum up what the runs of each owner have used.
-  token    Make, list and revoke the tokens of API clients.
-  access   Make, list and revoke worker keys, and make the access file of a worker on another host.
-  key      Replace the scheduler's keys.
-  purge    Remove old jobs for good.
-  db       Check, back up and restore the database.
-  demo     Start a scheduler and two workers, run some jobs, show the results, and stop.
-  version  Show the version.
+  up         Start a scheduler and workers on this host, until Ctrl-C.
+  submit     Submit a job, or an array of tasks.
+  run        Submit a job, stream its output, exit with its exit code.
+  list       List jobs, newest first.
+  events     Show what happened, and who caused it.
+  show       Show the details of a job.
+  wait       Wait until jobs have ended.
+  logs       Show the output of a job.
+  artifacts  List, show or save the files that a job has left.
+  cancel     Cancel jobs.
+  hold       Let jobs start no run until they are released.
+  release    Let held jobs start.
+  rerun      Run jobs again that have ended.
+  delete     Remove jobs for good that have ended.
+  pause      Pause recurring jobs.
+  resume     Resume recurring jobs that were paused.
+  edit       Change a recurring job, or one that waits for a worker.
+  end        End the schedules of recurring jobs for good.
+  workers    List the workers.
+  queue      List, pause and resume queues, or share them between owners.
+  foreign    List, keep or discard runs that workers hold for another database.
+  summary    Count tasks and workers.
+  usage      Sum up what the runs of each owner have used.
+  token      Make, list and revoke the tokens of API clients.
+  access     Make, list and revoke worker keys, and make the access file of a worker on another host.
+  key        Replace the scheduler's keys.
+  purge      Remove old jobs for good.
+  db         Check, back up and restore the database.
+  demo       Start a scheduler and two workers, run some jobs, show the results, and stop.
+  version    Show the version.
 
 Options:
   -h, --help  Show this. `zsched <command> --help` shows a command's own page.
@@ -65,7 +66,7 @@ from zsched.host import standard
 
 # Each is a module of this package with main(argv) -> exit code, imported when it is called.
 COMMANDS: Final = (
-    *("up", "submit", "run", "list", "events", "show", "wait", "logs", "cancel"),
+    *("up", "submit", "run", "list", "events", "show", "wait", "logs", "artifacts", "cancel"),
     *("hold", "release", "rerun", "delete"),
     *("pause", "resume", "edit", "end"),
     *("workers", "queue", "foreign", "summary", "usage", "token", "access", "key", "purge", "db", "demo", "version"),
@@ -84,6 +85,7 @@ MEANT: Final = {
     **dict.fromkeys(("get", "describe", "inspect"), "show"),
     **dict.fromkeys(("history", "audit"), "events"),
     **dict.fromkeys(("prune", "gc", "clean", "forget"), "purge"),
+    **dict.fromkeys(("files", "fetch", "download"), "artifacts"),
     **dict.fromkeys(("log", "tail", "output", "cat"), "logs"),
     **dict.fromkeys(("nodes", "hosts"), "workers"),
     **dict.fromkeys(("exec", "srun"), "run"),

@@ -30,6 +30,8 @@ class EventKind(StrEnum):
     TASKS_FAILED = "tasks_failed"
     TASKS_RERUN = "tasks_rerun"
     FIRE_SKIPPED = "fire_skipped"
+    # A run's artifacts.
+    ARTIFACTS_LEFT_OUT = "artifacts_left_out"
     # Queues.
     QUEUE_PAUSED = "queue_paused"
     QUEUE_RESUMED = "queue_resumed"

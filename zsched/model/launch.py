@@ -22,6 +22,10 @@ class Launch(Struct, frozen=True, kw_only=True):
         tuple[str, ...] | None,
         about("Program and arguments, executed without a shell. None: `command` is executed.", Form(codec=ARRAY)),
     ] = None
+    artifacts: Annotated[
+        tuple[str, ...] | None,
+        about("Patterns of the files in its scratch folder that are kept as artifacts.", Form(codec=ARRAY)),
+    ] = None
     cwd: Annotated[str | None, about("Folder to run in. Where it is missing, the run fails as `cwd_missing`.")] = None
     umask: Annotated[str | None, about("Mask of new files' permissions, in octal. None: the worker's.")] = None
     cwd_hint: Annotated[

@@ -30,3 +30,13 @@ KEY_RULE: Final = "1 to 64 letters, digits and ._:/=@+-, a letter or digit first
 
 # An environment variable's name as every shell accepts it.
 VARIABLE_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+_UNUSUAL: Final = re.compile("[^A-Za-z0-9._-]")
+
+
+def plain_name(name: str) -> str:
+    """A name from outside as one that no terminal, shell or browser takes for something else: letters, digits and
+    `._-`, no dot first.
+    """
+    plain = _UNUSUAL.sub("_", name) or "_"
+    return f"_{plain[1:]}" if plain.startswith(".") else plain

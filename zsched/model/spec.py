@@ -18,6 +18,7 @@ from zsched.model.backoff import USUAL_BACKOFF, Backoff
 from zsched.model.entries import Entries, pack
 from zsched.model.failures import Failure, parse_failures
 from zsched.model.faults import SpecError
+from zsched.model.files import FileBody, check_patterns, read_files
 from zsched.model.launch import Launch, launch_fields
 from zsched.model.limits import (
     ARRAY_TASKS_MAX,
@@ -65,6 +66,7 @@ class JobBody(Launch, forbid_unknown_fields=True, frozen=True):
     name: str | None = None
     command: str | None = None
     stdin: str | None = None
+    files: dict[str, str | FileBody] | None = None
     schedule: str | None = None
     run_now: bool = False
     hold: bool = False
@@ -113,11 +115,12 @@ def job_spec(body: JobBody, seal: Seal = keeps_none, entries: Entries | None = N
     check_umask("umask", body.umask)
     check_umask("umask_hint", body.umask_hint)
     check_stdin(body.stdin)
+    check_patterns("artifacts", body.artifacts or ())
     if body.user is not None and not USER_NAME.fullmatch(body.user):
         raise SpecError("user", "a user's name: a letter, then letters, digits and . _ -")
     check_variables(body.env or {}, body.secret_env or {})
-    # An empty object is as good as none.
-    launch = {name: None if value == {} else value for name, value in launch_fields(body).items()}
+    # An empty object or array is as good as none.
+    launch = {name: None if value in ({}, ()) else value for name, value in launch_fields(body).items()}
     if body.secret_env:
         launch["secret_env"] = {name: seal(name, value) for name, value in body.secret_env.items()}
     timing = _timing(body, recurring=cron is not None)
@@ -127,6 +130,7 @@ def job_spec(body: JobBody, seal: Seal = keeps_none, entries: Entries | None = N
         name=name,
         command=command,
         stdin=body.stdin,
+        files=read_files("files", body.files or {}),
         schedule=cron,
         run_now=body.run_now,
         hold=_hold(body),

@@ -33,6 +33,7 @@ from zsched.model.fields import (
     Natural,
     about,
 )
+from zsched.model.files import File
 from zsched.model.launch import Launch
 from zsched.model.names import DEFAULT_QUEUE
 from zsched.model.policy import OnDisconnect as OnDisconnect
@@ -174,6 +175,7 @@ class JobSpec(JobFields, frozen=True, kw_only=True):
     expiry_ms: int | None = None
     stdin: str | None = None
     each: Entries | None = None
+    files: tuple[File, ...] = ()
 
     @property
     def tasks(self) -> int:
@@ -188,6 +190,8 @@ class JobSpec(JobFields, frozen=True, kw_only=True):
             features.append("stdin")
         if self.array is not None:
             features.append("task" if self.each is None else "entry")
+        if self.files:
+            features.append("files")
         if self.policy.signal is not None:
             features.append("signal")
         if self.policy.on_disconnect is OnDisconnect.STOP:
@@ -199,6 +203,11 @@ class JobSpec(JobFields, frozen=True, kw_only=True):
     def stdin_bytes(self) -> int | None:
         """The size of its input; None without one."""
         return None if self.stdin is None else len(self.stdin.encode())
+
+    @property
+    def files_bytes(self) -> int | None:
+        """The size of its files; None without any."""
+        return sum(len(file.data) for file in self.files) if self.files else None
 
     @property
     def is_held(self) -> bool:
@@ -248,6 +257,7 @@ class Job(JobFields, frozen=True, kw_only=True):
         Progress | None,
         about("How many of the array's tasks are in each state.", Form(computed=True, rank=2, codec=PROGRESS)),
     ] = None
+    files_bytes: Annotated[Natural | None, about("Size of the files that go with it.")] = None
     next_fire_ms: Annotated[int | None, about("When the schedule fires next.", Form(rank=3, codec=TIME))] = None
     live: Annotated[
         bool,
@@ -271,23 +281,6 @@ class Job(JobFields, frozen=True, kw_only=True):
     ] = None
     created_ms: Annotated[int, about("When it was submitted.", Form(rank=6, codec=TIME))]
     updated_ms: Annotated[int, about("When it changed last.", Form(rank=6, codec=TIME))]
-
-
-class Order(Work, frozen=True, kw_only=True):
-    """What a worker needs to know of a job."""
-
-    timeout_ms: Annotated[Natural | None, about("Limit of the run in milliseconds. None: no limit.")] = None
-    grace_ms: Annotated[int, about("Time from SIGTERM to SIGKILL in milliseconds.", Form(json=HIDDEN))]
-    signal: Annotated[
-        str | None,
-        about("Signal to the main process before its timeout, such as `USR1@1m`.", Form(columns=("early_signal",))),
-    ] = None
-    job_created_ms: Annotated[
-        int, about("When the job was submitted.", Form(("created_ms",), json="created_at", codec=TIME))
-    ]
-    job_updated_ms: Annotated[
-        int, about("When the job changed last.", Form(("updated_ms",), json="updated_at", codec=TIME))
-    ]
 
 
 class Run(Struct, frozen=True, kw_only=True):
@@ -343,7 +336,9 @@ class Stream:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How a run ended, as its worker reports it. `status` is success or failed."""
+    """How a run ended, as its worker reports it. `status` is success or failed. `left_out`: artifacts that were not
+    kept.
+    """
 
     run_id: RunId
     status: RunStatus
@@ -355,6 +350,8 @@ class Outcome:
     finished_ms: int
     stdout: Stream = Stream()
     stderr: Stream = Stream()
+    artifacts: tuple[File, ...] = ()
+    left_out: int = 0
 
 
 class Worker(Struct, frozen=True, kw_only=True):

@@ -4,6 +4,7 @@ from zsched.protocol.codec import ProtocolError, pack, unpack_from_scheduler, un
 from zsched.protocol.frames import (
     VERSION,
     VERSIONS,
+    Artifacts,
     Cancel,
     Dispatch,
     Error,
@@ -40,6 +41,7 @@ from zsched.protocol.frames import (
 __all__ = [
     "VERSION",
     "VERSIONS",
+    "Artifacts",
     "Cancel",
     "Dispatch",
     "Error",

@@ -14,6 +14,7 @@ from typing import Annotated, Final, Literal
 from msgspec import Meta, Struct
 
 from zsched.model.fields import QueueName, WorkerName
+from zsched.model.files import File
 from zsched.model.launch import Launch
 from zsched.model.limits import (
     INTEGER_MAX,
@@ -57,6 +58,9 @@ class Output(Struct, frozen=True, gc=False):
 class RunResult(Struct, frozen=True, gc=False, omit_defaults=True):
     """The end of a run. Times are milliseconds since 1970 UTC by the worker's clock. `started_ms` is None for a run
     that never started.
+
+    `files`: its artifacts, or the last of them: `parts` frames with the others came before. `left_out`: how many
+    artifacts were not kept; `detail` says why.
     """
 
     run: RunNumber
@@ -69,6 +73,9 @@ class RunResult(Struct, frozen=True, gc=False, omit_defaults=True):
     detail: Line = ""
     stdout: Output = Output()
     stderr: Output = Output()
+    files: tuple[File, ...] = ()
+    parts: Natural = 0
+    left_out: Natural = 0
 
 
 class RunOrder(Launch, frozen=True, gc=False, omit_defaults=True):
@@ -77,7 +84,8 @@ class RunOrder(Launch, frozen=True, gc=False, omit_defaults=True):
     `command` is an argument of `/bin/sh -c --`. `timeout_ms` None: no limit. The values of `secret_env` are in plain
     text here, and never shown. `lease_ms`: the worker must end the run within this time after the scheduler last heard
     from it; None: the run continues. `signal`: the main process gets this signal `signal_ms` after its start. `entry`:
-    the job gets it as ZSCHED_ENTRY, and in its arguments in the place of `{}`.
+    the job gets it as ZSCHED_ENTRY, and in its arguments in the place of `{}`. `files` belong into a scratch folder, in
+    which the patterns `artifacts` are looked for after the run.
     """
 
     run: RunNumber
@@ -91,9 +99,15 @@ class RunOrder(Launch, frozen=True, gc=False, omit_defaults=True):
     probation: bool = False
     lease_ms: Natural | None = None
     stdin: str | None = None
+    files: tuple[File, ...] = ()
     signal: Annotated[int, Meta(ge=1, le=64)] | None = None
     signal_ms: Natural = 0
     entry: str | None = None
+
+    @property
+    def has_scratch(self) -> bool:
+        """Whether the run has a scratch folder."""
+        return bool(self.files or self.artifacts)
 
 
 class Foreign(Struct, frozen=True, gc=False, omit_defaults=True):
@@ -213,6 +227,16 @@ class Result(FromWorker, frozen=True, tag="result"):
     results: Annotated[tuple[RunResult, ...], Meta(min_length=1, max_length=RESULTS_PER_FRAME_MAX)]
 
 
+class Artifacts(FromWorker, frozen=True, tag="artifacts"):
+    """Artifacts of a run that do not fit its result, which follows. `n` numbers the frames of a run from 0. A file
+    with the path of the one before, in this frame or the previous one, continues it.
+    """
+
+    run: RunNumber
+    n: Natural
+    files: Annotated[tuple[File, ...], Meta(min_length=1)]
+
+
 class Return(FromWorker, frozen=True, tag="return"):
     """Runs that the worker hands back unstarted."""
 
@@ -311,7 +335,7 @@ class Error(Frame, frozen=True, tag="error"):
     detail: Line
 
 
-WorkerFrame = Register | Heartbeat | Ready | Started | Result | Return | Log | WorkerBye
+WorkerFrame = Register | Heartbeat | Ready | Started | Result | Artifacts | Return | Log | WorkerBye
 SchedulerFrame = Registered | HeartbeatAck | Dispatch | ResultAck | Cancel | Watch | SchedulerBye | Error
 
 

@@ -9,6 +9,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from zsched.model.demand import Demand
+from zsched.model.files import unpack
 from zsched.model.lifecycle import Cause
 from zsched.model.limits import CLAIM_AHEAD_RUNS_MAX
 from zsched.model.types import DemandId, JobId, Reason, Run, RunId, WorkerId
@@ -57,6 +58,8 @@ class ClaimsWriter(OffersWriter):
             claimed = [run for run in claimed if run.run_id not in late]
         if "stdin" in demand.needs:
             claimed = [self._with_input(run) for run in claimed]
+        if "files" in demand.needs:
+            claimed = [self._with_files(run) for run in claimed]
         if claimed:
             self._hand_out(claimed, wanted, demand.probation, now_ms, listed=listed)
         return claimed
@@ -119,7 +122,7 @@ class ClaimsWriter(OffersWriter):
         stored = self._execute(sql.ORDER, (run_id,))
         if not stored:
             return None
-        claimed = self._with_input(_claimed(stored[0], False, None))
+        claimed = self._with_files(self._with_input(_claimed(stored[0], False, None)))
         with suppress(ValueError):
             return replace(claimed, entry=self._arrays.blocks.entry(claimed.job_id, claimed.task))
         return claimed
@@ -138,6 +141,11 @@ class ClaimsWriter(OffersWriter):
         """A run with the input of its job, if it has one. It is read apart, so that other claims do not look for it."""
         stored = self._execute(sql.INPUT, (run.job_id,))
         return replace(run, stdin=stored[0][0]) if stored else run
+
+    def _with_files(self, run: Claimed) -> Claimed:
+        """The same with the files of its job."""
+        stored = self._execute(sql.FILES, (run.job_id,))
+        return replace(run, files=unpack(*stored[0])) if stored else run
 
     def _quarantine(self, run_id: RunId, worker_id: WorkerId, why: str, now_ms: int) -> None:
         """Fail a run that can't be handed out to the worker that would get it."""
@@ -199,7 +207,7 @@ class ClaimsWriter(OffersWriter):
 
 def _claimed(row: Row, probation: bool, lease_ms: int | None) -> Claimed:
     """A row of sql.CLAIMABLE or sql.ORDER. Raises what a damaged row may raise."""
-    order = rows.claimed((*row, probation, lease_ms, None, None))
+    order = rows.claimed((*row, probation, lease_ms, None, None, None))
     if not order.command:
         raise ValueError("the job has no command")
     return order

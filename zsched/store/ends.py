@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from zsched.model.events import EventKind
+from zsched.model.files import pack
 from zsched.model.lifecycle import TERMINAL, Cause
 from zsched.model.types import Outcome, Reason, RunId, RunStatus, Verdict, WorkerId
-from zsched.model.units import some
+from zsched.model.units import counted, some
 from zsched.store import sql, transitions
 from zsched.store.engine import Row
 from zsched.store.ledger import Note
@@ -37,6 +39,7 @@ class EndsWriter(Lives):
             ended |= self._end_reported(cause, reported, worker_id, now_ms)
         verdicts: list[Verdict] = []
         outputs: list[Row] = []
+        artifacts: list[Row] = []
         for outcome in outcomes:
             run_id = outcome.run_id
             if run_id not in ended:
@@ -46,9 +49,24 @@ class EndsWriter(Lives):
             out, err = outcome.stdout, outcome.stderr
             if out.total or err.total:
                 outputs.append((run_id, form, out.head, out.tail, out.total, err.head, err.tail, err.total))
+            if outcome.artifacts:
+                artifacts.append((run_id, *pack(outcome.artifacts)))
+            if outcome.left_out:
+                self._note_left_out(outcome, worker_id, now_ms)
         if outputs:
             self._engine.sendmany(sql.ADD_OUTPUT, outputs)
+        if artifacts:
+            self._engine.sendmany(sql.ADD_ARTIFACTS, artifacts)
         return verdicts
+
+    def _note_left_out(self, outcome: Outcome, worker_id: WorkerId, now_ms: int) -> None:
+        """Artifacts of a run that has ended were not kept. The event is about its job: it changes no run."""
+        run = self.run(outcome.run_id)
+        assert run is not None
+        detail = f"run {run.run_id}: {outcome.detail or counted(outcome.left_out, 'artifact')}"
+        became = EventKind.ARTIFACTS_LEFT_OUT
+        actor = f"worker {worker_id}"
+        self._ledger.note(Note(at_ms=now_ms, actor=actor, became=became, job_id=run.job_id, detail=detail))
 
     def _end_reported(self, cause: Cause, outcomes: Sequence[Outcome], worker_id: WorkerId, now_ms: int) -> set[int]:
         """End those of the runs that are running on the worker; returns them."""

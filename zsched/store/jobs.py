@@ -8,6 +8,7 @@ from dataclasses import replace
 from zsched.model.blocked import Blocked
 from zsched.model.demand import Demand
 from zsched.model.events import EventKind
+from zsched.model.files import pack
 from zsched.model.lifecycle import TERMINAL, Cause
 from zsched.model.names import DEFAULT_QUEUE
 from zsched.model.types import DemandId, Job, JobId, JobSpec, OnLost, RunId, RunStatus, WorkerId
@@ -50,7 +51,7 @@ class JobsWriter(DependenciesWriter):
             (
                 *rows.row_of_job_fields(spec), *rows.row_of_policy(spec.policy),
                 demand_id, next_fire_ms, now_ms, now_ms, owner_id, int(metered),
-                spec.stdin_bytes, spec.each.count if spec.each is not None else None,
+                spec.stdin_bytes, spec.each.count if spec.each is not None else None, spec.files_bytes,
             )
             for spec, demand_id, next_fire_ms in zip(specs, demands, next_fires, strict=True)
         ]  # fmt: skip
@@ -79,10 +80,12 @@ class JobsWriter(DependenciesWriter):
         return job_ids
 
     def _add_parts(self, job_ids: Sequence[JobId], specs: Sequence[JobSpec]) -> None:
-        """Store what new jobs have in other tables: their inputs and their tags."""
+        """Store what new jobs have in other tables: their inputs, files, tags and unique keys."""
         jobs = list(zip(job_ids, specs, strict=True))
         if inputs := [(job_id, spec.stdin) for job_id, spec in jobs if spec.stdin is not None]:
             self._engine.sendmany(sql.ADD_INPUT, inputs)
+        if files := [(job_id, *pack(spec.files)) for job_id, spec in jobs if spec.files]:
+            self._engine.sendmany(sql.ADD_FILES, files)
         if tags := [(tag, job_id) for job_id, spec in jobs for tag in spec.tags]:
             self._engine.sendmany(sql.ADD_TAG, tags)
         if keys := [(spec.unique, job_id) for job_id, spec in jobs if spec.unique is not None]:

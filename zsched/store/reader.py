@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 from zsched.model.access import Token, WorkerKey
 from zsched.model.after import Dependency, Ends
 from zsched.model.demand import Demand
+from zsched.model.files import Listed, read_listing
 from zsched.model.names import DEFAULT_QUEUE
 from zsched.model.queues import Queue
 from zsched.model.records import Event, ForeignRuns, Instance, Usage, UsageBy
@@ -19,6 +20,7 @@ from zsched.store import after, array_sql, filters, queues, ranges, removal, row
 from zsched.store.blocks import Blocks
 from zsched.store.contract import EventFilter, JobFilter, Old, QueueState, RunOutput, Submitted, Task, Waits
 from zsched.store.engine import ReadEngine, Row
+from zsched.store.mapping import DAMAGED
 
 T = TypeVar("T")
 
@@ -165,6 +167,21 @@ class EngineReader:
         stdout = Stream(head=kept[0], tail=kept[1], total=kept[2])
         stderr = Stream(head=kept[3], tail=kept[4], total=kept[5])
         return RunOutput(form == "text", stdout, stderr)
+
+    def artifacts(self, run_id: RunId) -> list[Listed]:
+        stored = self._execute(sql.ARTIFACTS, (run_id,))
+        try:
+            return read_listing(stored[0][0]) if stored else []
+        except DAMAGED:
+            return []
+
+    def artifact(self, run_id: RunId, path: str) -> bytes | None:
+        begin = 1
+        for listed in self.artifacts(run_id):
+            if listed.path == path:
+                return bytes(self._execute(sql.ARTIFACT, (begin, listed.size, run_id))[0][0])
+            begin += listed.size
+        return None
 
     def waits_for(self, job_id: JobId, limit: int, *, same: bool = False) -> Waits:
         state = 2 if same else 0

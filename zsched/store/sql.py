@@ -6,8 +6,9 @@ from typing import Final
 
 from zsched.model.access import Token, WorkerKey
 from zsched.model.lifecycle import Cause
+from zsched.model.order import Order
 from zsched.model.records import Event, ForeignRuns, Instance
-from zsched.model.types import Job, JobFields, Order, Policy, Run, RunStatus, Worker
+from zsched.model.types import Job, JobFields, Policy, Run, RunStatus, Worker
 from zsched.store.mapping import columns, insert, stored_columns
 from zsched.store.moves import MOVED, guard
 
@@ -117,11 +118,13 @@ ADD_JOB: Final = insert(
     (
         *("job_id", *stored_columns(JobFields), *stored_columns(Policy)),
         *("demand_id", "next_fire_ms", "created_ms", "updated_ms", "owner_id", "metered", "stdin_bytes"),
-        "entries",
+        *("entries", "files_bytes"),
     ),
 )
 ADD_INPUT: Final = "INSERT INTO inputs (job_id, content) VALUES (?, ?)"
 INPUT: Final = "SELECT content FROM inputs WHERE job_id = ?"
+ADD_FILES: Final = "INSERT INTO files (job_id, listing, data) VALUES (?, ?, ?)"
+FILES: Final = "SELECT listing, data FROM files WHERE job_id = ?"
 # Those of some keys whose job has not ended. Only the newest run of a job can be live.
 FIND_UNIQUE: Final = """
     SELECT unique_key, holder_id, (
@@ -302,6 +305,10 @@ ADD_OUTPUT: Final = """
 OUTPUT: Final = """
     SELECT form, stdout_head, stdout_tail, stdout_total, stderr_head, stderr_tail,
         stderr_total FROM outputs WHERE run_id = ?"""
+ADD_ARTIFACTS: Final = "INSERT INTO artifacts (run_id, listing, data) VALUES (?, ?, ?)"
+ARTIFACTS: Final = "SELECT listing FROM artifacts WHERE run_id = ?"
+# A part of their contents: from a byte on, counted from 1, and how many bytes.
+ARTIFACT: Final = "SELECT substr(data, CAST(? AS INTEGER), CAST(? AS INTEGER)) FROM artifacts WHERE run_id = ?"
 
 # --- workers ---
 

@@ -22,6 +22,21 @@ PATH_PART_BYTES_MAX = 255
 # A job's stdin, in UTF-8. More is 400, and the client refuses it before the submit.
 STDIN_BYTES_MAX = 1024 * KIB
 
+# The small files that go with a job: their contents together, their number, and the path of each in UTF-8. More is 400.
+# The same for the artifacts of a run: what does not fit is left out, and the run's detail says so.
+FILES_BYTES_MAX = 1024 * KIB
+FILES_MAX = 256
+FILE_PATH_BYTES_MAX = 1_024
+
+# The permission bits of a file that comes with a job, unless the job says otherwise.
+FILE_MODE_DEFAULT = 0o644
+
+# Patterns of the artifacts of a job. More is 400.
+ARTIFACT_PATTERNS_MAX = 32
+
+# What the detail of a run says of artifacts that were left out, in characters.
+ARTIFACT_NOTE_CHARS_MAX = 300
+
 # What is read of a job's message file, and what the detail of a run has of it, in characters.
 MESSAGE_BYTES_MAX = 2 * KIB
 MESSAGE_CHARS_MAX = 1_000

@@ -28,7 +28,8 @@ CLAIM_RUNS_MAX = 64
 # The same for runs that bring more than a command: as many as fit one frame, each with its command and its variables.
 CLAIM_LARGE_RUNS_MAX = 32
 
-# The same for runs that bring an input of up to STDIN_BYTES_MAX.
+# The same for runs that bring an input of up to STDIN_BYTES_MAX, or files of up to FILES_BYTES_MAX; half of it for runs
+# with both.
 CLAIM_INPUT_RUNS_MAX = 4
 
 # Ready runs that a turn reads at once, to claim them for several workers, where each read is a round trip to the

@@ -24,6 +24,13 @@ FRAME_VALUES_MAX = 160_000
 # Results in one frame. A longer list makes the frame invalid; a worker sends the rest in further frames.
 RESULTS_PER_FRAME_MAX = 2_048
 
+# Artifacts in one frame, in bytes. Larger sets come in several frames before their result.
+PART_BYTES_MAX = 512 * KIB
+
+# Parts of artifacts whose results have not come. Beyond it those that came first are dropped, and their worker sends
+# them again with the result, which is not acknowledged without them.
+PARTS_BYTES_MAX = 64 * MIB
+
 # Runs that one heartbeat_ack asks to kill, or to stop. The next ack has more of them.
 ACK_RUNS_MAX = 1_024
 

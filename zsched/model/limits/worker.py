@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zsched.model.limits.sizes import KIB
+from zsched.model.limits.sizes import KIB, MIB
 from zsched.model.limits.wire import FRAME_FROM_WORKER_BYTES_MAX, FRAME_TO_WORKER_BYTES_MAX
 
 # A guard that has been silent for this long and is stopped by a signal is woken by its agent.
@@ -83,3 +83,23 @@ RECORD_BYTES_MAX = 2 * FRAME_TO_WORKER_BYTES_MAX
 # How long a sweep waits for the processes that an earlier start left. The kernel may not be able to end them, on
 # a broken disk for example; then the worker starts without waiting longer.
 SWEEP_S_MAX = 10.0
+
+# --- Scratch folders --------------------------------------------------------------------------------------------------
+
+# How long the helper process looks for the artifacts of a run. What it has found by then is kept.
+COLLECT_S_MAX = 10
+
+# How long the guard waits for the helper, which may hang. Then the run ends without artifacts.
+COLLECT_MS_MAX = 15_000
+
+# Entries of folders that the helper looks at. Then it takes what it has found.
+COLLECT_ENTRIES_MAX = 100_000
+
+# What the guard reads from the helper: the artifacts, and what is known of each. More counts as damage.
+COLLECTED_BYTES_MAX = 2 * MIB
+
+# How long the helper removes a scratch folder. The rest is removed at the worker's next start.
+REMOVE_S_MAX = 600
+
+# Helpers at the same time. A run that would need one more goes back to the scheduler, unstarted.
+HELPERS_MAX = 64

@@ -12,6 +12,7 @@ from typing import Generic, Literal, TypeVar
 from zsched.model.access import Caller, KeyOrigin, Token, WorkerKey
 from zsched.model.arrays import Progress
 from zsched.model.edits import JobEdit
+from zsched.model.files import File
 from zsched.model.names import DEFAULT_QUEUE
 from zsched.model.records import ForeignDecision, ForeignRuns
 from zsched.model.types import Job, JobFields, JobId, JobSpec, Run, RunId, RunStatus, Stream, Worker, WorkerId
@@ -142,6 +143,7 @@ class Made:
                 stdin_bytes=spec.stdin_bytes,
                 entries=None if spec.each is None else spec.each.count,
                 tasks=None if spec.array is None else Progress(spec.tasks, spec.tasks, 0, 0, 0, 0),
+                files_bytes=spec.files_bytes,
                 held_ms=self.now_ms if spec.hold else None,
                 **{name: getattr(spec, name) for name in JobFields.__struct_fields__},
             )
@@ -314,6 +316,7 @@ class Report(Command[RunState]):
     run_id: RunId | None
     logs: Stream
     exit_code: int | None
+    artifacts: tuple[File, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,6 +140,8 @@ class Dispatcher:
                 ack = self._results.on_result(session, frame, now)
                 if ack is not None:
                     self.outbox.send(session, ack)
+            case protocol.Artifacts():
+                self._results.on_artifacts(frame)
             case protocol.Heartbeat():
                 self.outbox.send(session, self._heartbeats.on_heartbeat(session, frame, now))
             case protocol.Ready():

@@ -25,6 +25,8 @@ from zsched.store.contract import Claim, Claimed, Ready, Store
 Send = Callable[[Session, Sequence[Claimed]], None]
 Room = Callable[[Store, Session], int]
 
+# Features of runs that bring as much as an input may have.
+_INPUTS: Final = ("files", "stdin")
 _LOWEST_PRIORITY: Final = -(2**31)
 _rank: Final = attrgetter("rank")
 
@@ -253,8 +255,8 @@ class _Placing:
         """
         got = 0
         most = CLAIM_LARGE_RUNS_MAX if best.demand.heavy else CLAIM_RUNS_MAX
-        if "stdin" in best.demand.needs:
-            most = CLAIM_INPUT_RUNS_MAX
+        if inputs := sum(need in _INPUTS for need in best.demand.needs):
+            most = CLAIM_INPUT_RUNS_MAX // inputs
         lease = self._lease_ms if best.demand.leased else None
         for piece in (min(most, count - done) for done in range(0, count, most)):
             session.n += 1

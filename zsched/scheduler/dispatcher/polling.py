@@ -161,6 +161,7 @@ def _ended(store: Store, command: Report, run: Run, now: Now) -> ConflictError |
         started_ms=run.started_ms or run.claimed_ms,
         finished_ms=now.wall_ms,
         stdout=command.logs,
+        artifacts=command.artifacts,
     )
     verdict = store.finish(outcome, command.worker_id, now.wall_ms, text=True)
     if verdict == "stale":

@@ -11,6 +11,7 @@ from zsched.model.rate import Rate, Throttled
 from zsched.model.types import Now, Outcome, RunId, Verdict
 from zsched.model.units import counted
 from zsched.scheduler.dispatcher import losses
+from zsched.scheduler.dispatcher.parts import Parts
 from zsched.scheduler.dispatcher.session import Session
 from zsched.scheduler.dispatcher.translation import moment, outcome
 from zsched.store.contract import Store
@@ -26,6 +27,7 @@ class Results:
         self._epoch = epoch
         # Frames with stale results leave an event, so each worker has a bound of them.
         self._stale_frames = Rate(STALE_FRAMES_MAX, STALE_FRAME_GAP_MS)
+        self._parts = Parts()
         # A line that a peer can cause with each of its frames.
         self._line = Throttled(log, logging.INFO, LINE_INTERVAL_MS)
 
@@ -35,12 +37,21 @@ class Results:
         if started and self._store.load(session.name).probation:
             session.suspects.setdefault(RunId(frame.run), now.mono_ms)
 
+    def on_artifacts(self, frame: protocol.Artifacts) -> None:
+        """Artifacts that come before the result of their run."""
+        self._parts.on_artifacts(frame)
+
     def on_result(self, session: Session, frame: protocol.Result, now: Now) -> protocol.ResultAck | None:
         """Store the results. The ack has a verdict on each that the worker need not send again; None: on none."""
         ended: dict[int, Outcome] = {}
         for result in frame.results:
+            files = self._parts.take(frame.s, result)
+            if files is None:
+                line = "worker %s: parts of the artifacts of run %d are missing"
+                self._line.write(now.mono_ms, line, session.name, result.run)
+                continue
             # Of several results of one run, the first counts.
-            ended.setdefault(result.run, outcome(result, now))
+            ended.setdefault(result.run, outcome(result, files, now))
         for run in ended:
             losses.outlive(self._store, session, RunId(run))
         stored = self._store.finish_many(list(ended.values()), session.name, now.wall_ms)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from zsched import protocol
+from zsched.model.files import File, accept
 from zsched.model.launch import launch_fields
 from zsched.model.limits import CLOCK_AHEAD_MS_MAX, OUTPUT_BYTES_MAX
 from zsched.model.names import DEFAULT_QUEUE
@@ -29,6 +30,8 @@ def order(run: Claimed, unseal: Unseal) -> protocol.RunOrder:
         launch["stdin"] = run.stdin
     if run.entry is not None:
         launch["entry"] = run.entry
+    if run.files:
+        launch["files"] = run.files
     return protocol.RunOrder(
         run=run.run_id,
         job=run.job_id,
@@ -70,9 +73,13 @@ def moment(reported_ms: int, now: Now) -> int:
     return min(reported_ms, now.wall_ms + CLOCK_AHEAD_MS_MAX)
 
 
-def outcome(result: protocol.RunResult, now: Now) -> Outcome:
-    """The outcome that a worker reports. A success with an exit code other than 0, or with a signal, is a failure."""
+def outcome(result: protocol.RunResult, files: Iterable[File], now: Now) -> Outcome:
+    """The outcome that a worker reports. A success with an exit code other than 0, or with a signal, is a failure.
+
+    `files`: all artifacts. Those that break a rule of their own are left out.
+    """
     finished_ms = moment(result.finished_ms, now)
+    artifacts, refused = accept(files)
     well = result.status == "success" and result.exit_code == 0 and result.signal is None
     return Outcome(
         run_id=RunId(result.run),
@@ -85,6 +92,8 @@ def outcome(result: protocol.RunResult, now: Now) -> Outcome:
         finished_ms=finished_ms,
         stdout=_kept(result.stdout),
         stderr=_kept(result.stderr),
+        artifacts=artifacts,
+        left_out=result.left_out + refused,
     )
 
 

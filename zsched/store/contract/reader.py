@@ -8,6 +8,7 @@ from typing import Protocol
 
 from zsched.model.access import Token, WorkerKey
 from zsched.model.demand import Demand
+from zsched.model.files import Listed
 from zsched.model.queues import Queue
 from zsched.model.records import Event, ForeignRuns, Instance, Usage, UsageBy
 from zsched.model.types import Job, JobId, Run, RunId, RunStatus, Stream, Worker, WorkerId, WorkerStatus
@@ -141,6 +142,12 @@ class Reader(Tokens, Protocol):
 
     def output(self, run_id: RunId) -> RunOutput | None:
         """The stored output of a run; None if there is none."""
+
+    def artifacts(self, run_id: RunId) -> list[Listed]:
+        """The artifacts of a run, without their contents; empty if it has none."""
+
+    def artifact(self, run_id: RunId, path: str) -> bytes | None:
+        """The content of an artifact; None if the run has none with this path."""
 
     # --- jobs that wait for others ---
 

@@ -10,10 +10,11 @@ from msgspec import Struct
 
 from zsched.model.demand import Demand
 from zsched.model.fields import HIDDEN, Form, Id, about
+from zsched.model.files import FILES, File, size_of
+from zsched.model.order import Order
 from zsched.model.types import (
     DemandId,
     JobId,
-    Order,
     Outcome,
     Reason,
     Run,
@@ -78,11 +79,17 @@ class Claimed(Order, frozen=True, kw_only=True):
     lease_ms: Annotated[int | None, about("The lease that the worker has to follow.", Form(json=HIDDEN))] = None
     stdin: Annotated[str | None, about("Input of the job.", Form(computed=True))] = None
     entry: Annotated[str | None, about("Entry of the task, for ZSCHED_ENTRY.", Form(computed=True))] = None
+    files: Annotated[
+        tuple[File, ...], about("Files that belong into its scratch folder.", Form(computed=True, codec=FILES))
+    ] = ()
 
     @property
     def size(self) -> int:
-        """Approximate size in a frame, in characters: the command, its arguments and its input, and the variables."""
+        """Approximate size in a frame, in characters: the command, arguments, input, entry and files, and the
+        variables.
+        """
         size = len(self.command) + len(self.stdin or "") + sum(map(len, self.argv or ())) + len(self.entry or "")
+        size += size_of(self.files)
         if not self.env and not self.secret_env:
             return size
         own = (*(self.env or {}).items(), *(self.secret_env or {}).items())

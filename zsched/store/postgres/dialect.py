@@ -23,6 +23,7 @@ TEXT_COLUMNS: Final = frozenset(
             "after_jobs",
             "agent",
             "argv",
+            "artifacts",
             "avoids",
             "backoff",
             "became",
@@ -34,7 +35,8 @@ TEXT_COLUMNS: Final = frozenset(
         ),
         *("command", "content", "created_by", "cwd", "cwd_hint", "db", "decided_by", "decision", "detail"),
         *("early_signal", "ending_by", "ends", "env", "fair", "form", "hold_reason", "host", "incarnation"),
-        *("key_check", "kind", "labels", "limits", "name", "note", "on_disconnect", "on_lost", "origin", "owner"),
+        *("key_check", "kind", "labels", "limits", "listing", "name", "note", "on_disconnect", "on_lost", "origin"),
+        "owner",
         *("pause_reason", "paused_by", "public_key", "queue", "queues", "reason", "retry_on", "run_as", "runs"),
         *(
             "schedule",
@@ -53,7 +55,7 @@ TEXT_COLUMNS: Final = frozenset(
     }
 )
 BYTES_COLUMNS: Final = frozenset(
-    {"digest", "idem_key", "packed", "stdout_head", "stdout_tail", "stderr_head", "stderr_tail"}
+    {"data", "digest", "idem_key", "packed", "stdout_head", "stdout_tail", "stderr_head", "stderr_tail"}
 )
 
 _PARAMETER: Final = re.compile(r"'[^']*'|\?")

@@ -25,7 +25,6 @@ from zsched.protocol import (
     Log,
     Register,
     Registered,
-    Result,
     ResultAck,
     Return,
     RunResult,
@@ -37,6 +36,7 @@ from zsched.protocol import (
     WorkerFrame,
 )
 from zsched.worker import messages
+from zsched.worker.agent import parts
 from zsched.worker.agent.flow import FlowControl
 from zsched.worker.agent.holdings import Holdings
 from zsched.worker.agent.liveness import GuardLiveness
@@ -45,7 +45,7 @@ from zsched.worker.agent.session import SessionEvent, SessionState, Status, Term
 from zsched.worker.messages import FromAgent, FromGuard, Hello
 
 # What this worker supports beyond a plain command line.
-CAN: Final = tuple(sorted((*FEATURES, "entry", "foreign", "signal", "stdin", "stop", "task")))
+CAN: Final = tuple(sorted((*FEATURES, "entry", "files", "foreign", "signal", "stdin", "stop", "task")))
 EXIT_REFUSED: Final = 77  # sysexits.h EX_NOPERM: the scheduler refuses this worker for good
 _EXIT_CODES: Final = {Status.REFUSED: EXIT_REFUSED, Status.LEAVING: 0}
 
@@ -358,7 +358,7 @@ class Agent:
 
     def _send_results(self, terms: Terms, batches: Iterable[tuple[RunResult, ...]]) -> None:
         for batch in batches:
-            self.to_scheduler.append(Result(s=terms.token, results=batch))
+            self.to_scheduler += parts.frames(terms.token, batch)
 
     def _send_unsent_results(self, now: Now) -> None:
         if (terms := self._session.terms) is not None:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
 
 from zsched.model.limits import RESULTS_BYTES_MAX, RESULTS_PER_FRAME_MAX
 from zsched.protocol import RunResult
 from zsched.worker.agent.pace import GrowingDelay
-
-# The bytes of a result in a frame, besides its output and its `detail`.
-_RESULT_BYTES: Final = 512
+from zsched.worker.agent.parts import result_bytes
 
 
 @dataclass(slots=True)
@@ -45,7 +42,7 @@ class Reports:
             self._look_at_ms = None
 
     def unsent(self, mono_ms: int) -> list[tuple[RunResult, ...]]:
-        """Results that were never sent, in batches that fit a frame. The caller sends them now."""
+        """Results that were never sent, in batches that fit a frame, but for artifacts. The caller sends them now."""
         reports = [report for report in self._unsent if self._reports.get(report.result.run) is report]
         return self._batches(reports, mono_ms)
 
@@ -75,7 +72,7 @@ class Reports:
         for report in reports:
             report.due_ms = mono_ms + report.delay.next_ms()
             self._look_at_ms = min(self._look_at_ms or report.due_ms, report.due_ms)
-            size = _size(report.result)
+            size = result_bytes(report.result)
             if batch and (size > room or len(batch) == RESULTS_PER_FRAME_MAX):
                 batches.append(tuple(batch))
                 batch, room = [], RESULTS_BYTES_MAX
@@ -85,9 +82,3 @@ class Reports:
             batches.append(tuple(batch))
         self._unsent.clear()
         return batches
-
-
-def _size(result: RunResult) -> int:
-    """An upper bound of its bytes in a frame."""
-    kept = [result.stdout.head, result.stdout.tail, result.stderr.head, result.stderr.tail]
-    return _RESULT_BYTES + 4 * len(result.detail) + sum(map(len, kept))

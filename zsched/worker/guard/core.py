@@ -172,12 +172,17 @@ class Core:
     def on_orphans(self, orphans: Iterable[Orphan], now_ms: int) -> list[Run]:
         """The children of the guard besides the agent and `runs.mains`, after `runs.scan_due`.
 
-        Returns the runs of which no process is left: the shell reads the rest of their outputs, and calls on_over.
+        Returns the runs of which no process is left: the shell reads the rest of their outputs, and calls on_over; or
+        on_collecting before that, if it has to wait for their artifacts.
         """
         return self.runs.on_orphans(orphans, now_ms)
 
+    def on_collecting(self, run: Run, now_ms: int) -> None:
+        """No process of a run is left. A helper reads its artifacts: on_over follows, or `effects.late`."""
+        self.runs.on_collecting(run, now_ms)
+
     def on_over(self, run: Run) -> None:
-        """No process of a run is left, and its outputs are complete."""
+        """No process of a run is left, and its outputs and artifacts are complete."""
         database = self._databases[run.db]
         database.leases.remove(run.number)
         run.result = self.runs.remove(run)

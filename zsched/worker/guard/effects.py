@@ -20,6 +20,8 @@ class Effects:
     KILL. `starts`: runs to start; the shell answers each with on_spawned, on_spawn_error or on_no_room. `forget` and
     `write`: results of the current database. `aside`: results of other databases. `send`: messages for the agent.
 
+    `late`: runs whose artifacts come too late. The shell gives them up.
+
     `enter`: the database that becomes the current one; the shell answers with on_entered before it handles another
     message. `discard`: databases without results from now on. `kill_agent` and `stopping` (a line for the service
     manager) come with the end of the worker.
@@ -29,6 +31,7 @@ class Effects:
     warnings: list[tuple[int, int]] = field(default_factory=list)
     kills: list[int] = field(default_factory=list)
     starts: list[Run] = field(default_factory=list)
+    late: list[Run] = field(default_factory=list)
     forget: list[int] = field(default_factory=list)
     write: list[RunResult] = field(default_factory=list)
     aside: list[tuple[str, RunResult]] = field(default_factory=list)

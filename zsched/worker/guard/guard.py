@@ -26,6 +26,7 @@ from zsched.worker.guard.system import System
 from zsched.worker.messages import Hello
 from zsched.worker.process import rlimits
 from zsched.worker.process.notes import Notes
+from zsched.worker.process.scratch import Scratch
 from zsched.worker.process.spawn import keep_standard_fds
 from zsched.worker.process.sweep import sweep
 from zsched.worker.process.users import Users, UsersError
@@ -85,7 +86,8 @@ class _Guard:
         self._notify = notify
         # Before the limit of descriptors is raised, which jobs do not get, and before /proc is closed.
         self._notes = Notes(state.folder)
-        self._host = System(config.id, state.spool_id, users, self._notes)
+        self._folders = Scratch(state.folder)
+        self._host = System(config.id, state.spool_id, users, self._notes, self._folders)
 
     def run(self) -> int:
         """Loop until the end. Returns the exit code."""
@@ -106,6 +108,7 @@ class _Guard:
         while not shell.shutdown.done:
             shell.turn()
         self._notes.close()
+        self._folders.close()
         log.info("worker %s: ended", config.id)
         return shell.shutdown.exit_code
 

@@ -53,6 +53,14 @@ class Host(Protocol):
     def take_notes(self, spawned: Spawned) -> tuple[bytes, bytes]:
         """What the shell in front of a run has reported, and the run's message; empty without. Once, after its end."""
 
+    def tidy(self, spawned: Spawned, order: RunOrder, *, collect: bool) -> int | None:
+        """Remove a run's scratch folder, if it has one, by a helper process. Once, after `take_notes`. `collect`: read
+        its artifacts before. Returns a pipe like those of outputs, from which they come; None: nothing comes.
+        """
+
+    def end_helper(self, fd: int, *, kill: bool) -> None:
+        """Close a pipe of `tidy`. `kill`: end its helper, which hangs."""
+
     def watch(self, fd: int) -> None:
         """Report in `poll` when that pipe can be read."""
 

@@ -15,6 +15,7 @@ from typing import Final, Literal
 
 from zsched.protocol import RunOrder, RunResult
 from zsched.worker.guard.outputs import CapturedOutput
+from zsched.worker.process.collected import NOTHING, Collected
 
 Why = Literal["timeout", "cancelled", "lease_stop"]
 
@@ -27,6 +28,7 @@ class Phase(StrEnum):
     RUNNING = "running"
     ENDING = "ending"  # it has got TERM or KILL
     CLOSING = "closing"  # its main process has ended; orphans of it may live
+    COLLECTING = "collecting"  # its processes are gone; a helper reads its artifacts
     ENDED = "ended"  # it has a result, which the agent has not got yet
     REPORTED = "reported"  # the agent has its result, or gets it in Hello
     ASIDE = "aside"  # its result is on disk, for a database that is not the current one
@@ -45,6 +47,7 @@ class Event(StrEnum):
     STOP = "stop"  # TERM
     KILL = "kill"  # KILL
     EXIT = "exit"  # its main process has ended
+    COLLECT = "collect"  # all its processes are gone, and its artifacts are wanted
     RESULT = "result"  # all its processes are gone, and its result is wanted
     VANISH = "vanish"  # all its processes are gone, and it was dropped
     GIVE_UP = "give up"  # all its processes are gone; the guard had ended it by itself
@@ -57,7 +60,7 @@ class Event(StrEnum):
 
 
 # The phases of live runs, which take a slot each; and of those with a result that the scheduler has not acked.
-LIVE: Final = frozenset({Phase.STARTING, Phase.RUNNING, Phase.ENDING, Phase.CLOSING})
+LIVE: Final = frozenset({Phase.STARTING, Phase.RUNNING, Phase.ENDING, Phase.CLOSING, Phase.COLLECTING})
 FINISHED: Final = frozenset({Phase.ENDED, Phase.REPORTED})
 
 # (phase, event): the next phase; None: the record is removed.
@@ -76,6 +79,11 @@ MOVES: Final[Mapping[tuple[Phase, Event], Phase | None]] = MappingProxyType(
         (Phase.CLOSING, Event.VANISH): None,
         (Phase.CLOSING, Event.GIVE_UP): Phase.GIVEN_UP,
         (Phase.CLOSING, Event.DISCARD): Phase.DISCARDED,
+        (Phase.CLOSING, Event.COLLECT): Phase.COLLECTING,
+        (Phase.COLLECTING, Event.RESULT): Phase.ENDED,
+        (Phase.COLLECTING, Event.VANISH): None,
+        (Phase.COLLECTING, Event.GIVE_UP): Phase.GIVEN_UP,
+        (Phase.COLLECTING, Event.DISCARD): Phase.DISCARDED,
         (Phase.ENDED, Event.REPORT): Phase.REPORTED,
         (Phase.ENDED, Event.FORGET): None,
         (Phase.ENDED, Event.LEAVE): Phase.ASIDE,
@@ -120,6 +128,7 @@ class Process:
     how the main process ended, once it is reaped. `killed_ms`: when the guard first sent KILL to it or to its orphans.
     `stuck`: they were killed STUCK_MS ago and do not end. `report`: what the shell in front of the job found, empty if
     it entered the folder. `message`: the beginning of the job's message file. Both are set when the processes are gone.
+    `collected`: its artifacts; empty until they are read.
     """
 
     order: RunOrder
@@ -135,6 +144,7 @@ class Process:
     stuck: bool = False
     report: bytes = b""
     message: bytes = b""
+    collected: Collected = NOTHING
 
 
 @dataclass(slots=True, eq=False)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from zsched.model.limits import FOLDER_SHOWN_CHARS_MAX, MESSAGE_BYTES_MAX, MESSAGE_CHARS_MAX
+from zsched.model.limits import ARTIFACT_NOTE_CHARS_MAX, FOLDER_SHOWN_CHARS_MAX, MESSAGE_BYTES_MAX, MESSAGE_CHARS_MAX
+from zsched.model.units import counted
 from zsched.protocol import RunOrder, RunResult
 from zsched.worker.guard.life import Process
+from zsched.worker.process.collected import Collected
 from zsched.worker.process.redact import Redactor, patterns
 
 _FOUND: Final = {
@@ -30,6 +32,15 @@ def result_of(run: int, process: Process) -> RunResult:
             finished_ms=process.finished_ms,
             detail=_found(found, order.cwd),
         )
+    if order.cwd is None and order.has_scratch and found in _FOUND:
+        return RunResult(
+            run=run,
+            status="failed",
+            reason=process.why or "spawn_error",
+            finished_ms=process.finished_ms,
+            detail="its user may not enter its scratch folder",
+        )
+    collected = process.collected
     stdout, stderr = (output.capture.output() for output in process.outputs)
     natural: Literal["exit", "signal"] = "signal" if ended.exit_code is None else "exit"
     return RunResult(
@@ -40,10 +51,24 @@ def result_of(run: int, process: Process) -> RunResult:
         started_ms=process.started_ms,
         exit_code=ended.exit_code,
         signal=ended.signal,
-        detail=_detail(process, order),
+        detail=_with_note(_detail(process, order), collected),
         stdout=stdout,
         stderr=stderr,
+        files=collected.files,
+        left_out=collected.left_out,
     )
+
+
+def _with_note(detail: str, collected: Collected) -> str:
+    """A detail that says why artifacts were left out."""
+    if not collected.left_out:
+        return detail
+    why = "".join(char if char.isprintable() else "?" for char in collected.why)
+    note = f"{counted(collected.left_out, 'artifact')} not kept: {why}"
+    if len(note) > ARTIFACT_NOTE_CHARS_MAX:
+        note = note[: ARTIFACT_NOTE_CHARS_MAX - 1] + "…"
+    room = MESSAGE_CHARS_MAX - len(note) - 2
+    return f"{detail[:room]}; {note}" if detail else note
 
 
 def _detail(process: Process, order: RunOrder) -> str:

@@ -15,6 +15,7 @@ from typing import Final
 
 from msgspec import structs
 
+from zsched.model.limits import COLLECT_MS_MAX
 from zsched.protocol import RunResult
 from zsched.worker.guard import outcome
 from zsched.worker.guard.effects import Effects, Orphan
@@ -28,6 +29,8 @@ BEGAN_AFTER_MS: Final = 100
 _AGAIN_MS: Final = 500
 # After this long they count as stuck: in uninterruptible sleep, as on a dead network disk, or no longer ours to kill.
 STUCK_MS: Final = 10_000
+# The phases of runs whose main process has ended.
+_ENDED: Final = (Phase.CLOSING, Phase.COLLECTING)
 
 log = logging.getLogger(__name__)
 
@@ -83,9 +86,10 @@ class Runs:
         """The main process of a run exists. `started_ms`: the wall clock before its start."""
         order = run.order
         assert order is not None
-        if order.stdin is not None:
-            # The job has it: kept for the time of each run, inputs would take 1 MiB a slot.
-            order = run.order = structs.replace(order, stdin=None)
+        if order.stdin is not None or order.files:
+            # The job has them: kept for the time of each run, inputs and files would take 2 MiB a slot.
+            files = tuple(structs.replace(file, data=b"") for file in order.files)
+            order = run.order = structs.replace(order, stdin=None, files=files)
         outputs = CapturedOutput(order), CapturedOutput(order)
         process = run.process = Process(order, next(self._starts), pid, mark, started_ms, outputs)
         run.move(Event.SPAWNED)
@@ -136,7 +140,12 @@ class Runs:
         return self._timers.deadline_ms()
 
     def _on_due(self, run: Run, due: Due, now_ms: int) -> None:
+        if run.phase is Phase.COLLECTING and due not in ("began", "collect"):
+            # It has no process.
+            return
         match due:
+            case "collect":
+                self._effects.late.append(run)
             case "began":
                 # Also when only orphans that do not die are left of it.
                 self.began.append(run)
@@ -210,7 +219,7 @@ class Runs:
             mark = self._killed_marks.get(orphan.pid) or orphan.mark
             # The mark first: a session's number is used again once its main process is reaped and nobody is in it.
             run = self._of_mark.get(mark or "") or self._of_session.get(orphan.session)
-            if (run is None and mark is None and self._mains) or (run is not None and run.phase is not Phase.CLOSING):
+            if (run is None and mark is None and self._mains) or (run is not None and run.phase not in _ENDED):
                 continue
             if run is not None and run.process is not None:
                 left.setdefault(run.process.start, []).append(orphan.pid)
@@ -223,7 +232,12 @@ class Runs:
             if run.process is not None and run.process.start in left:
                 self._check_stuck(run, left[run.process.start], now_ms)
         self._unchecked.clear()
-        return [run for start, run in self._closing.items() if start not in left]
+        return [run for start, run in self._closing.items() if start not in left and run.phase is not Phase.COLLECTING]
+
+    def on_collecting(self, run: Run, now_ms: int) -> None:
+        """None of a run's processes is left, and its artifacts are being read."""
+        run.move(Event.COLLECT)
+        self._timers.add(now_ms + COLLECT_MS_MAX, run, "collect")
 
     def remove(self, run: Run) -> RunResult:
         """None of a run's processes is left, and its outputs are complete. Returns its result."""

@@ -21,7 +21,7 @@ from zsched.model.limits import GUARD_POLL_MS_MAX, LEASE_POLL_MS_MAX
 from zsched.worker.guard.core import Core
 from zsched.worker.guard.effects import Orphan
 from zsched.worker.guard.host import Host
-from zsched.worker.guard.life import Run
+from zsched.worker.guard.life import Fate, Run
 from zsched.worker.guard.pipes import Pipes
 from zsched.worker.guard.shutdown import Shutdown
 from zsched.worker.guard.spool import Spool
@@ -73,6 +73,7 @@ class Shell:
         core.on_tick(now_ms)
         self._signal()
         self._scan(now_ms)
+        self._finish_collected()
         self._start_runs(now_ms)
         self.shutdown.on_tick(now_ms)
         self._signal()
@@ -202,9 +203,18 @@ class Shell:
             host.kill(pid)
         core.effects.kills.clear()
         for run in over:
-            assert run.process is not None
-            self._pipes.finish(run.process)
-            core.on_over(run)
+            if self._pipes.finish(run, wanted=run.fate is Fate.WANTED):
+                core.on_collecting(run, now_ms)
+            else:
+                core.on_over(run)
+
+    def _finish_collected(self) -> None:
+        """Finish the runs whose artifacts are read, and those whose artifacts come too late."""
+        for run in self.core.effects.late:
+            self._pipes.give_up(run)
+        self.core.effects.late.clear()
+        for run in self._pipes.take_collected():
+            self.core.on_over(run)
 
     def _on_signals(self) -> None:
         caught = self._host.signals()

@@ -18,9 +18,11 @@ from zsched.worker.guard.agent_process import AgentProcess
 from zsched.worker.guard.life import Exit
 from zsched.worker.guard.signals import Signals
 from zsched.worker.messages import FromAgent, Message
+from zsched.worker.process.helpers import Helpers
 from zsched.worker.process.notes import Notes
 from zsched.worker.process.orphans import Children, session_of
-from zsched.worker.process.spawn import Spawned, Spawner
+from zsched.worker.process.scratch import Scratch
+from zsched.worker.process.spawn import NoRoomError, Spawned, Spawner
 from zsched.worker.process.sweep import mark_of, sweep
 from zsched.worker.process.users import Users
 
@@ -31,15 +33,26 @@ _READ_BYTES: Final = 64 * 1024
 class System:
     """The `Host` of host.py, which describes the methods. It becomes the subreaper of this process's orphans."""
 
-    def __init__(self, worker: str, spool_id: str, users: Users | None = None, notes: Notes | None = None) -> None:
-        """`spool_id`: the mark of this worker's processes."""
+    def __init__(
+        self,
+        worker: str,
+        spool_id: str,
+        users: Users | None = None,
+        notes: Notes | None = None,
+        folders: Scratch | None = None,
+    ) -> None:
+        """`spool_id`: the mark of this worker's processes. `folders`: None: jobs get no scratch folder."""
         self._spool_id = spool_id
         self._signals = Signals()
         prctl.become_subreaper()
         self._epoll = select.epoll()
         self._epoll.register(self._signals.fd, select.EPOLLIN)
         self._children = Children()
-        self._spawner = Spawner(worker, spool_id, users, notes)
+        users = users or Users()
+        self._spawner = Spawner(worker, spool_id, users, notes, folders)
+        self._helpers = Helpers(spool_id, users)
+        for folder in folders.left() if folders is not None else ():
+            self._helpers.remove(folder)
         self._agent = AgentProcess(self._epoll)
         self.signals_fd = self._signals.fd
         self.terminal = self._signals.terminal
@@ -64,6 +77,8 @@ class System:
     # --- jobs ---
 
     def spawn(self, order: RunOrder) -> Spawned:
+        if order.has_scratch and self._helpers.full:
+            raise NoRoomError("too many scratch folders are being removed")
         return self._spawner.spawn(order)
 
     def take_notes(self, spawned: Spawned) -> tuple[bytes, bytes]:
@@ -72,6 +87,13 @@ class System:
             report = self.read(spawned.report) or b""
             os.close(spawned.report)
         return report.removesuffix(b"\n"), self._spawner.take_message(spawned.message)
+
+    def tidy(self, spawned: Spawned, order: RunOrder, *, collect: bool) -> int | None:
+        return self._helpers.tidy(spawned.scratch, order, collect=collect) if spawned.scratch else None
+
+    def end_helper(self, fd: int, *, kill: bool) -> None:
+        self.close(fd)
+        self._helpers.end(fd, kill=kill)
 
     def watch(self, fd: int) -> None:
         self._epoll.register(fd, select.EPOLLIN)
@@ -115,9 +137,11 @@ class System:
     def reap(self, pid: int) -> None:
         os.waitpid(pid, 0)
         self._agent.on_reaped(pid)
+        self._helpers.on_reaped(pid)
 
     def strays(self, mains: Collection[int]) -> list[int]:
-        return self._children.strays(mains, self._agent.pid)
+        helpers = self._helpers.pids
+        return self._children.strays({*mains, *helpers} if helpers else mains, self._agent.pid)
 
     def session(self, pid: int) -> int:
         return session_of(pid)

@@ -7,12 +7,12 @@ from typing import Final, Literal
 
 from zsched.worker.guard.life import Run
 
-Due = Literal["began", "signal", "timeout", "kill", "again"]
+Due = Literal["began", "signal", "timeout", "kill", "again", "collect"]
 
 # Timers of runs that ended stay in the heap until it is this much longer than the live runs can explain.
 _VOID_MAX: Final = 1_000
 # A run has at most this many timers at a time.
-_PER_RUN_MAX: Final = 5
+_PER_RUN_MAX: Final = 6
 
 
 class Timers:

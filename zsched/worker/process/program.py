@@ -47,16 +47,18 @@ exec "$@" 3>&-
 
 def reports(order: RunOrder) -> bool:
     """Whether the shell in front of a job reports on its folder."""
-    return (order.cwd or order.cwd_hint) is not None
+    return (order.cwd or order.cwd_hint) is not None or order.has_scratch
 
 
-def words(order: RunOrder, *, at_home: bool) -> tuple[str, ...]:
-    """The program and the arguments that execute a job. `at_home`: without a folder it runs in its user's home."""
-    folder = order.cwd or order.cwd_hint
+def words(order: RunOrder, scratch: str, *, at_home: bool) -> tuple[str, ...]:
+    """The program and the arguments that execute a job. `scratch`: the path of its scratch folder, or empty. `at_home`:
+    without a folder it runs in its user's home.
+    """
+    folder = order.cwd or scratch or order.cwd_hint
     if folder is None and order.argv is None:
         return (*(_AT_HOME if at_home else _SHELL), order.command)
     program = (*_SHELL, order.command) if order.argv is None else _arguments(order.argv, order.entry)
-    need = "must" if order.cwd is not None else "may"
+    need = "must" if order.cwd is not None or scratch else "may"
     return ("/bin/sh", "-c", _PREPARE, "sh", folder or "", need, "1" if at_home else "", *program)
 
 

@@ -22,8 +22,9 @@ from typing import Final
 from zsched.host import standard
 from zsched.model.names import VARIABLE_NAME
 from zsched.protocol import RunOrder
-from zsched.worker.process import notes, program
+from zsched.worker.process import notes, program, scratch
 from zsched.worker.process.notes import Notes
+from zsched.worker.process.scratch import Scratch
 from zsched.worker.process.sweep import MARK, RUN_MARK
 from zsched.worker.process.users import CommandPrefix, NotAllowedError, Users
 
@@ -52,7 +53,8 @@ class NoRoomError(Exception):
 class Spawned:
     """A started process, its mark, and the reading ends of its pipes, which do not block.
 
-    `report`: the pipe of the shell in front of a job with a folder. `message`: the path of its message file, or empty.
+    `report`: the pipe of the shell in front of a job with a folder. `message` and `scratch`: the paths of its message
+    file and of its scratch folder, or empty.
     """
 
     pid: int
@@ -61,6 +63,7 @@ class Spawned:
     stderr: int
     report: int | None = None
     message: str = ""
+    scratch: str = ""
 
 
 class Spawner:
@@ -69,10 +72,20 @@ class Spawner:
     Create it before the guard raises its limit of descriptors, which jobs do not get, and before it closes its /proc.
     """
 
-    def __init__(self, worker: str, spool_id: str, users: Users | None = None, notes: Notes | None = None) -> None:
-        """`users`: the run-as users; None: jobs run as this process's user. `notes`: None: jobs get no message file."""
+    def __init__(
+        self,
+        worker: str,
+        spool_id: str,
+        users: Users | None = None,
+        notes: Notes | None = None,
+        folders: Scratch | None = None,
+    ) -> None:
+        """`users`: the run-as users; None: jobs run as this process's user. `notes`: None: jobs get no message file.
+        `folders`: None: jobs get no scratch folder.
+        """
         self._users = users or Users()
         self._notes = notes
+        self._folders = folders
         self._environ = {
             "PATH": _PATH,
             "HOME": _home(),
@@ -107,14 +120,17 @@ class Spawner:
         given: list[int] = []
         mark = os.urandom(_MARK_BYTES).hex()
         message = "" if self._notes is None else self._notes.path(mark, prefix.ids)
+        folder = ""
         try:
+            folder = self._make_folder(order, mark, prefix.ids)
             given.append(self._null if order.stdin is None else _input(order.stdin))
             for _ in range(3 if program.reports(order) else 2):
                 reading, writing = os.pipe2(os.O_CLOEXEC)
                 ours.append(reading)
                 given.append(writing)
             with self._oom:
-                pid = self._spawn_limited(given, *self._words(order, prefix, mark, message), program.umask(order))
+                own = {notes.VARIABLE: message, scratch.VARIABLE: folder, RUN_MARK: mark}
+                pid = self._spawn_limited(given, *self._words(order, prefix, own), program.umask(order))
             # Only our ends: a job inherits its own, and its writes would fail.
             for fd in ours:
                 os.set_blocking(fd, False)
@@ -124,14 +140,22 @@ class Spawner:
             for fd in ours:
                 os.close(fd)
             self.take_message(message)
-            if isinstance(error, OSError) and error.errno != errno.E2BIG:
+            if folder:
+                scratch.Scratch.unmake(folder)
+            if isinstance(error, OSError) and error.errno not in (errno.E2BIG, errno.ENAMETOOLONG):
                 raise NoRoomError(error.strerror) from error
             raise SpawnError(_sentence(error)) from error
         finally:
             for fd in given:
                 if fd != self._null:
                     os.close(fd)
-        return Spawned(pid, mark, ours[0], ours[1], ours[2] if len(ours) > 2 else None, message)
+        return Spawned(pid, mark, ours[0], ours[1], ours[2] if len(ours) > 2 else None, message, folder)
+
+    def _make_folder(self, order: RunOrder, mark: str, ids: tuple[int, int] | None) -> str:
+        """The path of a new scratch folder, empty for a run without one. Raises OSError, ValueError."""
+        if self._folders is None or not order.has_scratch:
+            return ""
+        return self._folders.make(mark, ids, order.files)
 
     def take_message(self, path: str) -> bytes:
         """The beginning of a message file, which is removed; empty without one."""
@@ -165,15 +189,17 @@ class Spawner:
                 os.umask(before)
 
     def _words(
-        self, order: RunOrder, prefix: CommandPrefix, mark: str, message: str
+        self, order: RunOrder, prefix: CommandPrefix, own: Mapping[str, str]
     ) -> tuple[tuple[str, ...], dict[str, str]]:
-        """The words that execute a job, the path of the program first, and its environment."""
+        """The words that execute a job, the path of the program first, and its environment. `own`: variables of this
+        run; empty ones are left out.
+        """
         before, own_environ = prefix.of(order.variables, leased=order.lease_ms is not None)
         environ = {
             **self._environ,
             **own_environ,
             **self._marks,
-            RUN_MARK: mark,
+            **{name: value for name, value in own.items() if value},
             "ZSCHED_RUN_ID": str(order.run),
             "ZSCHED_JOB_ID": str(order.job),
             "ZSCHED_TASK": str(order.task),
@@ -181,9 +207,8 @@ class Spawner:
         }
         if order.entry is not None:
             environ["ZSCHED_ENTRY"] = order.entry
-        if message:
-            environ[notes.VARIABLE] = message
-        return (*before, *program.words(order, at_home=prefix.ids is not None)), environ
+        words = program.words(order, own[scratch.VARIABLE], at_home=prefix.ids is not None)
+        return (*before, *words), environ
 
     def _spawn(self, given: Sequence[int], words: tuple[str, ...], environ: Mapping[str, str]) -> int:
         path, *arguments = words

@@ -1,0 +1,96 @@
+"""/runs/{id}/artifacts and /jobs/{id}/artifacts: the files that a run has left, and that its job wanted to keep.
+
+A job decides names and contents, so browsers get them as a download of an unknown type, and may not run them.
+"""
+
+from __future__ import annotations
+
+import falcon
+
+from zsched.api import shapes
+from zsched.api.context import Context, answer, job_id, parameters, run_id
+from zsched.api.jobs import found_job
+from zsched.api.problem import Problem
+from zsched.api.runs import found_run
+from zsched.model.files import mode_text
+from zsched.model.names import plain_name
+from zsched.model.types import RunId
+
+_DOWNLOAD = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
+}
+
+
+class RunArtifacts:
+    """/runs/{id}/artifacts"""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, run: str) -> None:
+        parameters(req)
+        _list(self._context, resp, found_run(self._context.reader.run(run_id(run))).run_id)
+
+    on_head = on_get
+
+
+class RunArtifact:
+    """/runs/{id}/artifacts/{path}"""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, run: str, path: str) -> None:
+        parameters(req)
+        _send(self._context, resp, found_run(self._context.reader.run(run_id(run))).run_id, path)
+
+    on_head = on_get
+
+
+class JobArtifacts:
+    """/jobs/{id}/artifacts: of its last run"""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, job: str) -> None:
+        parameters(req)
+        _list(self._context, resp, _last_run(self._context, job))
+
+    on_head = on_get
+
+
+class JobArtifact:
+    """/jobs/{id}/artifacts/{path}: of its last run"""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, job: str, path: str) -> None:
+        parameters(req)
+        _send(self._context, resp, _last_run(self._context, job), path)
+
+    on_head = on_get
+
+
+def _last_run(context: Context, job: str) -> RunId | None:
+    last = context.reader.last_run(found_job(context.reader.job(job_id(job))).job_id)
+    return None if last is None else last.run_id
+
+
+def _list(context: Context, resp: falcon.Response, run: RunId | None) -> None:
+    listed = [] if run is None else context.reader.artifacts(run)
+    answer(resp, [shapes.Artifact(run or 0, file.path, file.size, mode_text(file.mode)) for file in listed])
+
+
+def _send(context: Context, resp: falcon.Response, run: RunId | None, path: str) -> None:
+    data = None if run is None else context.reader.artifact(run, path)
+    if data is None:
+        raise Problem(404, "unknown_artifact", "Artifact not found")
+    resp.data = data
+    resp.content_type = "application/octet-stream"
+    resp.set_header("Content-Disposition", f'attachment; filename="{plain_name(path.rpartition("/")[2])}"')
+    resp.cache_control = ["no-store"]
+    for name, value in _DOWNLOAD.items():
+        resp.set_header(name, value)
