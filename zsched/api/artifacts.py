@@ -5,11 +5,13 @@ A job decides names and contents, so browsers get them as a download of an unkno
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import falcon
 
 from zsched.api import shapes
-from zsched.api.context import Context, answer, job_id, parameters, run_id
-from zsched.api.jobs import found_job
+from zsched.api.context import Context, answer, parameters, run_id
+from zsched.api.jobs import last_run
 from zsched.api.problem import Problem
 from zsched.api.runs import found_run
 from zsched.model.files import mode_text
@@ -49,33 +51,33 @@ class RunArtifact:
 
 
 class JobArtifacts:
-    """/jobs/{id}/artifacts: of its last run"""
+    """/jobs/{id}/artifacts: of its last run, or that of a task"""
 
     def __init__(self, context: Context) -> None:
         self._context = context
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, job: str) -> None:
-        parameters(req)
-        _list(self._context, resp, _last_run(self._context, job))
+        given = parameters(req, "task")
+        _list(self._context, resp, _last_run(self._context, job, given))
 
     on_head = on_get
 
 
 class JobArtifact:
-    """/jobs/{id}/artifacts/{path}: of its last run"""
+    """/jobs/{id}/artifacts/{path}: of its last run, or that of a task"""
 
     def __init__(self, context: Context) -> None:
         self._context = context
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, job: str, path: str) -> None:
-        parameters(req)
-        _send(self._context, resp, _last_run(self._context, job), path)
+        given = parameters(req, "task")
+        _send(self._context, resp, _last_run(self._context, job, given), path)
 
     on_head = on_get
 
 
-def _last_run(context: Context, job: str) -> RunId | None:
-    last = context.reader.last_run(found_job(context.reader.job(job_id(job))).job_id)
+def _last_run(context: Context, job: str, given: Mapping[str, str]) -> RunId | None:
+    last = last_run(context, job, given)
     return None if last is None else last.run_id
 
 

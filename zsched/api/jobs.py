@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import NoReturn
@@ -53,7 +53,7 @@ from zsched.model.limits import (
 )
 from zsched.model.output import cut
 from zsched.model.spec import REQUIRED, JobBody, Seal, job_spec
-from zsched.model.types import Job, JobId, JobSpec, RunId, RunStatus, Stream
+from zsched.model.types import Job, JobId, JobSpec, Run, RunId, RunStatus, Stream
 from zsched.scheduler.dispatcher import answers
 from zsched.scheduler.dispatcher.acts import Delete
 from zsched.scheduler.dispatcher.commands import (
@@ -275,12 +275,7 @@ class JobLog:
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, job: str) -> None:
         given = parameters(req, *LOG, "task")
-        found = found_job(self._context.reader.job(job_id(job)))
-        last = self._context.reader.last_run(found.job_id)
-        if (tasks := part(given)) is not None:
-            demand_array(found)
-            with closing(self._context.reader.task_runs(found.job_id, (tasks[0], tasks[0]), 1)) as runs:
-                last = next(runs, None)
+        last = last_run(self._context, job, given)
         if last is None:
             raise Problem(404, "unknown_run", "It has not had a run yet")
         RunLog(self._context).answer(resp, given, last)
@@ -325,6 +320,16 @@ def answer_state(resp: falcon.Response, state: JobState) -> None:
     if state.cause is not None:
         view["why"] = shapes.Why(state.cause.code, state.cause.detail)
     answer(resp, view)
+
+
+def last_run(context: Context, job: str, given: Mapping[str, str]) -> Run | None:
+    """The last run of a job, or with the parameter `task` of that task. Raises a Problem."""
+    found = found_job(context.reader.job(job_id(job)))
+    if (tasks := part(given)) is None:
+        return context.reader.last_run(found.job_id)
+    demand_array(found)
+    with closing(context.reader.task_runs(found.job_id, (tasks[0], tasks[0]), 1)) as runs:
+        return next(runs, None)
 
 
 def found_job(job: Job | None) -> Job:

@@ -1,11 +1,11 @@
-"""zsched artifacts: list, show or save the files that a job has left.
+"""zsched artifacts: list, show or save the files that a job or a task has left.
 
 Usage:
   zsched artifacts [options] <job> [<path>]
 
-<job> is an ID, or last. The artifacts of its last run are listed: the files that `zsched submit --get` has asked for.
-With <path>, the content of that file is copied to stdout, byte for byte; on a terminal only text is, without control
-characters.
+<job> is an ID, or last; or a task of an array, such as 12.3. The artifacts of its last run are listed: the files that
+`zsched submit --get` has asked for. With <path>, the content of that file is copied to stdout, byte for byte; on a
+terminal only text is, without control characters.
 
 Options:
   --dir=DIR   Save all artifacts in this folder, made if needed. In names, characters other than letters, digits and ._-
@@ -36,14 +36,18 @@ from zsched.model.units import counted
 def main(argv: Sequence[str]) -> int:
     """Run the command; returns its exit code."""
     arguments = options.parse(__doc__, argv, mixed=True)
-    chosen = options.single(__doc__, arguments)
+    chosen = options.single(__doc__, arguments, tasks=True)
     path, folder = options.text(arguments, "<path>"), options.text(arguments, "--dir")
     run_id = options.number(__doc__, arguments, "--run")
     if path is not None and folder is not None:
         options.fail(__doc__, "<path> and --dir don't go together")
     with Client(options.text(arguments, "--url")) as client:
         job = client.get(selection.only(chosen, client))
-        if run_id is not None and client.run(run_id)["job_id"] != job.id:
+        if chosen.tasks and run_id is None:
+            (task,) = selection.tasks_of(client, *selection.resolve_tasks(chosen, client))
+            if (run_id := task.run.get("run_id")) is None:
+                raise exits.Failure(f"task {task.id} has no run yet", exits.NOT_FOUND)
+        elif run_id is not None and client.run(run_id)["job_id"] != job.id:
             raise exits.Failure(f"run {run_id} does not belong to job {job.id}", exits.NOT_FOUND)
         if path is not None:
             show(path, job.artifact(path, run_id))

@@ -193,12 +193,14 @@ def owner(doc: str, arguments: Mapping[str, Value], chosen: Selection) -> str | 
     return None
 
 
-def single(doc: str, arguments: Mapping[str, Value]) -> Selection:
-    """The job that the argument <job> names. Anything but exactly one is wrong usage."""
+def single(doc: str, arguments: Mapping[str, Value], *, tasks: bool = False) -> Selection:
+    """The job that the argument <job> names; with `tasks`, it may name a task. Anything but exactly one is wrong
+    usage.
+    """
     from zsched.commands import selection
 
     try:
-        return selection.single(text(arguments, "<job>") or "")
+        return selection.single(text(arguments, "<job>") or "", tasks=tasks)
     except ValueError as error:
         fail(doc, str(error))
 

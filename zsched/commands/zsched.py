@@ -12,7 +12,7 @@ Commands:
   show       Show the details of a job.
   wait       Wait until jobs have ended.
   logs       Show the output of a job.
-  artifacts  List, show or save the files that a job has left.
+  artifacts  List, show or save the files that a job or a task has left.
   cancel     Cancel jobs.
   hold       Let jobs start no run until they are released.
   release    Let held jobs start.
