@@ -113,3 +113,19 @@ def test_pipeline_is_repaired_by_one_command(place: Place) -> None:
     done = place.type("touch fixed; zsched rerun flow:1 --failed && zsched wait flow:1 --timeout 60s")
     assert done.returncode == 0, done.stderr
     assert (place.folder / "report").read_text() == f"total {PARTS - 1 + PARTS}\n"
+
+
+def test_array_that_never_started_runs_again_after_the_job_that_failed_before_it(place: Place) -> None:
+    jobs = {"fetch": 'command = "test -e fixed"', "part": 'command = "true"\narray = "1-3"\nafter = ["fetch"]'}
+    jobs["reduce"] = 'command = "echo $ZSCHED_JOB_ID"\nafter = ["part"]'
+    (place.folder / "flow.toml").write_text("\n".join(f"[jobs.{name}]\n{text}" for name, text in jobs.items()))
+    assert place.type("zsched submit --file flow.toml && zsched wait flow:1 --timeout 60s").returncode == 1
+    assert "3 failed" in place.type("zsched show flow:1").stdout
+    done = place.type("touch fixed; zsched rerun flow:1 --failed && zsched wait flow:1 --timeout 60s")
+    assert done.returncode == 0, done.stderr
+    done = place.type("zsched logs flow:1")
+    assert [line for line in done.stdout.split("\n") if line.startswith("==>")] == [
+        "==> fetch (1) <==",
+        *(f"==> part (2.{task}) <==" for task in (1, 2, 3)),
+        "==> reduce (3) <==",
+    ], done.stderr

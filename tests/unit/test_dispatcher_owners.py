@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from tests.unit.world import TEST, Peer, Poller, World, operator
 from zsched.model.access import Caller, KeyOrigin, Scope, Token
+from zsched.model.arrays import parse_array
 from zsched.model.edits import JobEdit
 from zsched.model.limits import BULK_JOBS_MAX, WINDOW_PER_SLOT_MAX
 from zsched.model.spans import of_numbers
@@ -32,6 +33,7 @@ from zsched.scheduler.dispatcher.commands import (
     TooManyError,
     UseToken,
 )
+from zsched.scheduler.dispatcher.tasks import RerunTasks
 
 JOB = JobSpec(name="job", command="true")
 CRON = JobSpec(name="cron", command="true", schedule="* * * * *")
@@ -245,6 +247,27 @@ def test_edits_and_reruns_keep_to_the_priority_of_their_token(world: World) -> N
     world.ask(Rerun(job, ops))
     world.ask(EditJob(job, JobEdit(priority=-1), ci))
     assert world.job(job).priority == -1
+
+
+def test_tasks_of_an_ended_array_run_again_within_the_bounds_of_their_token(world: World) -> None:
+    ci, bound = token(world, "ci", pending_max=1), token(world, "bound", priority_max=5)
+    (array,) = submit(world, ci, replace(JOB, array=parse_array("0-2")))
+    world.ask(Cancel(array, ci))
+    (other,) = submit(world, ci)
+    for act in (Rerun(array, ci), RerunTasks(array, ci, (0, 0))):
+        with pytest.raises(QuotaError):
+            world.ask(act)
+    world.ask(Cancel(other, ci))
+    world.ask(RerunTasks(array, ci, (0, 0)))
+    # It is pending itself now, and one job.
+    assert world.ask(RerunTasks(array, ci, (1, 1))).done == 1
+    with pytest.raises(QuotaError):
+        submit(world, ci)
+    anybody = Caller(owner=bound.owner, actor="test", all_jobs=False)
+    (high,) = submit(world, anybody, replace(JOB, array=parse_array("0"), priority=6))
+    world.ask(Cancel(high, TEST))
+    with pytest.raises(ForbiddenError, match="Invalid priority 6"):
+        world.ask(RerunTasks(high, bound, (0, 0)))
 
 
 def test_a_submit_without_a_token_reads_no_token(world: World) -> None:

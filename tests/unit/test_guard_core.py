@@ -852,8 +852,11 @@ def test_page_shows_the_tables() -> None:
     assert len(workers.runs()) == len(MOVES)
 
 
-def test_input_of_a_run_is_kept_only_until_its_start() -> None:
-    run = Run("d1", 1, order(1, stdin="x" * 1_000, secret_env={"P": "hunter2hunter2"}))
+def test_input_and_files_of_a_run_are_kept_only_until_its_start() -> None:
+    run = Run(
+        "d1", 1, order(1, stdin="x" * 1_000, files=(File("a", b"x" * 1_000),), secret_env={"P": "hunter2hunter2"})
+    )
     run.move(Event.START)
     process = Runs(Effects()).on_spawned(run, 101, "mark", WALL_MS, 0)
-    assert run.order == process.order == order(1, secret_env={"P": "hunter2hunter2"})
+    assert run.order == process.order == order(1, files=(File("a", b""),), secret_env={"P": "hunter2hunter2"})
+    assert process.order.has_scratch

@@ -23,7 +23,7 @@ PAGE = b"<script>alert(1)</script>\0\xff"
 @pytest.fixture
 def rest(tmp_path: Path) -> Iterator[Rest]:
     with Rest(tmp_path) as started:
-        started.register("r1", can=["files", "artifacts"])
+        started.register("r1", can=["files", "artifacts", "task"])
         yield started
 
 
@@ -90,6 +90,21 @@ def test_artifacts_are_listed_and_downloaded_by_job_and_run(rest: Rest) -> None:
         assert rest.get(f"{path}/b").content == PAGE
         assert rest.get(f"{path}/out/a.csv").content == b"1,2"
         assert rest.call("HEAD", f"{path}/b").headers["Content-Length"] == str(len(PAGE))
+
+
+def test_each_task_of_an_array_has_its_artifacts(rest: Rest) -> None:
+    job = rest.submit(artifacts=["*"], array="3-4")
+    for task in (3, 4):
+        taken = rest.take("r1")
+        assert taken["task"] == task
+        done = rest.report(job, "r1", "success", run_id=taken["run_id"], artifacts={"a": f"of {task}"})
+        assert done.status_code == 200, done.text
+    assert [rest.get(f"/jobs/{job}/artifacts/a?task={task}").text for task in (3, 4)] == ["of 3", "of 4"]
+    assert [listed["bytes"] for listed in rest.get(f"/jobs/{job}/artifacts?task=3").json] == [4]
+    assert rest.get(f"/jobs/{job}/artifacts/a").text == "of 4"
+    assert rest.get(f"/jobs/{job}/artifacts?task=5").json == []
+    plain = rest.submit(artifacts=["*"])
+    assert rest.get(f"/jobs/{plain}/artifacts?task=0").json["code"] == "no_array"
 
 
 def test_browser_gets_a_download_that_it_may_not_run(rest: Rest) -> None:
