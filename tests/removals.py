@@ -1868,6 +1868,12 @@ _REMOVALS: Final = (
     ),
     removal(
         23,
+        "a watch goes on in the next session",
+        "unit/test_guard_core.py::test_watch_ends_with_the_session_that_asked_for_it",
+        excerpt("guard.core.Core._on_session", "self._watches = Watches(self._captures)", "pass"),
+    ),
+    removal(
+        23,
         "what is left in the pipe at the end is lost",
         "system/test_guard.py::test_after_many_runs_no_descriptor_and_no_zombie_is_left",
         never(

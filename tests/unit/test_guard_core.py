@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from tests import workers
 from zsched.model.files import File
-from zsched.model.limits import BACKLOG_WAIT_MS_MAX, COLLECT_MS_MAX, FOREIGN_LISTED_MAX
+from zsched.model.limits import BACKLOG_WAIT_MS_MAX, COLLECT_MS_MAX, FOREIGN_LISTED_MAX, LOG_INTERVAL_MS
 from zsched.protocol import Held, RunOrder, RunResult
 from zsched.worker.guard.core import Core
 from zsched.worker.guard.effects import Effects, Orphan
@@ -826,6 +826,24 @@ def test_both_streams_of_a_watched_run_are_reported(world: World) -> None:
     world.now_ms = 10_000 - 1
     world.turn(backed_up=True)
     world.says(Began(1, 101, WALL_MS))
+
+
+def test_watch_ends_with_the_session_that_asked_for_it(world: World) -> None:
+    process = world.find(1).process
+    assert process is not None
+    process.outputs[0].feed(b"one")
+    world.hear(Look(1, 0, 0, 10_000))
+    world.turn()
+    world.says(Logged(1, "stdout", 0, b"one"))
+    world.hear(Session("d1", lost=True))
+    process.outputs[0].feed(b"two")
+    world.now_ms += LOG_INTERVAL_MS
+    world.turn()
+    world.says(Unstarted((), withdrawn=True))
+    # The viewers of the next session begin where they are.
+    world.hear(Look(1, 0, 0, 10_000))
+    world.turn()
+    world.says(Logged(1, "stdout", 0, b"onetwo"))
 
 
 def test_secrets_are_redacted_before_they_are_kept() -> None:

@@ -205,10 +205,15 @@ def encode_arrays(types: Sequence[str], rows: Sequence[Sequence[object]]) -> Enc
     """Rows of parameters as one array for each column."""
     columns = list(zip(*rows, strict=True)) or [()] * len(types)
     assert len(columns) == len(types), "a row has a value for each parameter"
-    return [
-        _integers(column) if name == "bigint" else _array(_OIDS[name], column)
-        for name, column in zip(types, columns, strict=True)
-    ], [0 if name == "bigint" else 1 for name in types]
+    encoded: list[bytes | None] = []
+    for place, (name, column) in enumerate(zip(types, columns, strict=True)):
+        # Of a job's many columns most are NULL in all rows. unnest fills a NULL array up to the length of the longest
+        # one; so the first array stays.
+        if place > 0 and column.count(None) == len(column):
+            encoded.append(None)
+        else:
+            encoded.append(_integers(column) if name == "bigint" else _array(_OIDS[name], column))
+    return encoded, [0 if name == "bigint" else 1 for name in types]
 
 
 def _integers(column: Sequence[Any]) -> bytes:
