@@ -109,7 +109,7 @@ class Scene:
         return all(self.ended(name) for name in self.jobs)
 
     def refused(self) -> set[int]:
-        """The runs whose results came too late. An event may be of several results: its detail names their runs."""
+        """Runs with a late result. One event can stand for several results; its detail then lists their runs."""
         events = self.cluster.ask("SELECT run_first, detail FROM events WHERE reason = 'stale'")
         named = [re.search(r"at once, for runs .*: ([\d, ]+)$", detail) for _, detail in events]
         return {run for run, _ in events} | {int(run) for found in named if found for run in found[1].split(", ")}
