@@ -1,7 +1,11 @@
 """Lists, filters and searches over a large database: ms of the first and the last page of each, and of each event list.
 
-Usage: python -m bench.lists fill PATH|URL [JOBS]      (2000000 jobs, if not said)
-       python -m bench.lists measure PATH|URL
+Usage: python -m bench.lists fill PATH [JOBS]      (2000000 jobs, if not said)
+       python -m bench.lists measure PATH
+       python -m bench.lists fill URL [JOBS] FOLDER
+       python -m bench.lists measure URL FOLDER
+
+URL: of an empty PostgreSQL database; FOLDER is for the keys of its scheduler.
 
 `fill` writes a new database by plain INSERTs, as a scheduler would have left it after these jobs: 1 % failed, ten
 owners, a hundred names and a few rare ones, 10 % with tags, 20 workers, three events for each job. `measure` asks for

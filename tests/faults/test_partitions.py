@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import subprocess
 import sys
 import time
@@ -106,6 +107,12 @@ class Scene:
 
     def all_ended(self) -> bool:
         return all(self.ended(name) for name in self.jobs)
+
+    def refused(self) -> set[int]:
+        """Runs with a late result. One event can stand for several results; its detail then lists their runs."""
+        events = self.cluster.ask("SELECT run_first, detail FROM events WHERE reason = 'stale'")
+        named = [re.search(r"at once, for runs .*: ([\d, ]+)$", detail) for _, detail in events]
+        return {run for run, _ in events} | {int(run) for found in named if found for run in found[1].split(", ")}
 
     def story(self, watch: Watch, zombies: list[int]) -> History:
         """What there is to know when all has ended."""
@@ -247,9 +254,8 @@ def test_leased_tasks_of_cut_off_workers_succeed_once_and_never_overlap(seconds:
             watch.end()
         zombies = cluster.zombies()
         assert cluster.end() == []
-        story = scene.story(watch, zombies)
+        story, refused = scene.story(watch, zombies), scene.refused()
     tell(scene)
-    refused = {event.first for event in story.events if event.reason == "stale"}
     for worker in CUTS:
         for mode in MODES:
             judge({kind: scene.lives(f"{mode} {kind} {worker}") for kind in KINDS}, refused, mode, seconds)

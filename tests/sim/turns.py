@@ -1,4 +1,4 @@
-"""Judges whose turn it is: priorities, queues, shares, limits and unique keys. Part of the judge.
+"""Judges the order of starts: priorities, queues, shares, limits and unique keys. Part of the judge.
 
 It knows what jobs ask for, which queues each worker serves, and what the store says of runs before and after a turn. It
 never asks the store what is ready.

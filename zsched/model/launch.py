@@ -45,10 +45,8 @@ class Launch(Struct, frozen=True, kw_only=True):
     @property
     def features(self) -> list[str]:
         """The features that a worker must have for the fields with a value."""
-        values = _FEATURE_VALUES(self)
-        if values == _NO_FEATURE:
-            return []
-        return [name for name, value in zip(FEATURES, values, strict=True) if value is not None]
+        given = launch_fields(self)
+        return [name for name in FEATURES if name in given] if given else []
 
     @property
     def variables(self) -> dict[str, str]:
@@ -58,10 +56,6 @@ class Launch(Struct, frozen=True, kw_only=True):
 
 # The fields that are features of workers.
 FEATURES: Final = tuple(name for name in Launch.__struct_fields__ if not name.endswith("_hint"))
-_FEATURE_VALUES: Final = attrgetter(*FEATURES)
-_NO_FEATURE: Final = (None,) * len(FEATURES)
-
-
 _VALUES: Final = attrgetter(*Launch.__struct_fields__)
 _PLAIN: Final = (None,) * len(Launch.__struct_fields__)
 

@@ -65,7 +65,7 @@ class Ledger:
         self._events: list[Row] = []
         self._moves: list[tuple[JobId, RunStatus | None, RunStatus]] = []
         self._ends: list[JobId] = []
-        # Jobs that run again, each with the owner whose pending jobs are bounded, if they are.
+        # Jobs that run again. Each comes with its owner if `count_metered` counts the job, else with None.
         self._revived: list[tuple[JobId, str | None]] = []
         self._shifts: list[tuple[JobId, Shift]] = []
         # Changes of the numbers of pending and running runs of demands.
@@ -143,7 +143,7 @@ class Ledger:
         self._revived.append((job_id, metered))
 
     def revived(self) -> set[JobId]:
-        """Ended jobs that run again, whose counters do not show that yet."""
+        """Ended jobs that a rerun of this turn has made live. Their counters do not show it yet."""
         return {job_id for job_id, _ in self._revived}
 
     def revived_of(self, owner: str) -> int:

@@ -125,7 +125,7 @@ ADD_INPUT: Final = "INSERT INTO inputs (job_id, content) VALUES (?, ?)"
 INPUT: Final = "SELECT content FROM inputs WHERE job_id = ?"
 ADD_FILES: Final = "INSERT INTO files (job_id, listing, data) VALUES (?, ?, ?)"
 FILES: Final = "SELECT listing, data FROM files WHERE job_id = ?"
-# Those of some keys whose job has not ended. Only the newest run of a job can be live.
+# The given unique keys that a live job holds. Only the newest run of a job can be live.
 FIND_UNIQUE: Final = """
     SELECT unique_key, holder_id, (
         SELECT status IN ('pending', 'running') FROM runs WHERE job_id = holder_id ORDER BY run_id DESC LIMIT 1)

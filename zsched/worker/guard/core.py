@@ -330,7 +330,7 @@ class Core:
         if session.heard_ms is not None:
             self._here.leases.renew(session.heard_ms)
         if session.lost:
-            # What they report from here on would reach the next session, whose viewers have not seen what went before.
+            # Later reports would reach the next session, and its viewers would miss the output before them.
             self._watches = Watches(self._captures)
             self.effects.send.append(messages.Unstarted(self._withdraw(), withdrawn=True))
 
