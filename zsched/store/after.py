@@ -58,7 +58,7 @@ NEEDED: Final = """
 # --- tasks ---
 
 # Jobs with tasks for which others wait.
-WATCHED: Final = "SELECT job_id FROM jobs WHERE dependents > 1 AND pending + running + unmade > 0"
+WATCHED: Final = "SELECT job_id FROM jobs WHERE dependents > 1"
 TASKS_OF_RUNS: Final = "SELECT job_id, task FROM runs WHERE run_id IN (VALUES (?))"
 OPEN_TASKS: Final = """
     SELECT child_id, parent_id, task, ends FROM dependencies

@@ -30,6 +30,7 @@ class DependenciesWriter(FollowersWriter):
 
     def parents(self, jobs: Sequence[JobId]) -> dict[JobId, Parent]:
         changing = self._ledger.counting
+        unwritten = self._ledger.unwritten(changing.intersection(jobs))
         found: dict[JobId, Parent] = {}
         for job_id, owner, recurring, status, tasks, some, followers in self._engine.execute_list(
             after.PARENTS, [(job,) for job in jobs]
@@ -41,7 +42,7 @@ class DependenciesWriter(FollowersWriter):
                 ended=ended,
                 ran=ended is not RunStatus.FAILED or self._ran(job_id, 1 if tasks is None else _LAST_RUNS),
                 array=None if tasks is None else read_array(tasks),
-                some_ended=bool(some) or job_id in changing,
+                some_ended=bool(some) or (job_id in unwritten and any(unwritten[job_id][2:5])),
                 followers=followers,
             )
         return found
@@ -156,5 +157,6 @@ class DependenciesWriter(FollowersWriter):
             # A row that was edited by hand: only ended jobs are settled.
             self._engine.execute_list(after.UNSETTLE_JOBS, live)
             return
-        ends = {job_id: End(parent.ended, parent.ran) for job_id, parent in parents.items() if parent.ended is not None}
-        self._judge(edges, {job_id: ends.get(job_id) for _, job_id, *_ in edges}, now_ms)
+        ends: dict[tuple[int, int], End | None] = dict.fromkeys((edge[1], edge[2]) for edge in edges)
+        ends |= {(job, WHOLE): End(parent.ended, parent.ran) for job, parent in parents.items() if parent.ended}
+        self._judge(edges, ends, now_ms)

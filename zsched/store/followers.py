@@ -39,6 +39,8 @@ def why_unmet(job_id: int, task: int | None, end: End, ends: Ends) -> str:
     if meets(ends, end.status, ran=end.ran):
         return ""
     named = f"job {job_id}" if task is None else f"task {task} of job {job_id}"
+    if ends is Ends.SAME:
+        named = f"the same task of job {job_id}"
     needed = "failure" if ends is Ends.FAILED else "success"
     how = _HOW[end.status] if end.ran else "never started"
     return f"it needs the {needed} of {named}, which {how}"
@@ -88,9 +90,8 @@ class FollowersWriter(RerunsWriter):
         ends = self._ends_of_tasks(job_id, looked)
         if ends:
             edges = self._engine.execute_list(after.OPEN_TASKS, [(task,) for task in ends], (job_id,), (most,))
-            for task in dict.fromkeys(edge[2] for edge in edges):
-                self._judge([edge for edge in edges if edge[2] == task], {job_id: ends[task]}, now_ms)
             if edges:
+                self._judge(edges, {(job_id, task): end for task, end in ends.items()}, now_ms)
                 return len(edges)
         followers = [JobId(child_id) for (child_id,) in self._execute(after.FOLLOWERS, (job_id,))]
         for child_id in followers:
@@ -109,14 +110,14 @@ class FollowersWriter(RerunsWriter):
                     left[begin] = max(last, left.get(begin, last))
             self._engine.sendmany(after.SETTLE_TASKS, [(job_id, *part) for part in left.items()])
 
-    def _judge(self, edges: Sequence[Row], ended: Mapping[int, End | None], now_ms: int) -> None:
-        """Judge dependencies, given as rows of after.OPEN, on jobs that have ended so; None: they were removed, and
-        count as met.
+    def _judge(self, edges: Sequence[Row], ended: Mapping[tuple[int, int], End | None], now_ms: int) -> None:
+        """Judge dependencies, given as rows of after.OPEN, on jobs and tasks that have ended so; None: the job was
+        removed, and counts as met.
         """
         met: dict[int, None] = {}
         failed: defaultdict[str, dict[int, None]] = defaultdict(dict)
         for child_id, parent_id, task, ends in edges:
-            end = ended[parent_id]
+            end = ended[parent_id, task]
             why = "" if end is None else why_unmet(parent_id, None if task == WHOLE else task, end, Ends(ends))
             (failed[why] if why else met)[child_id] = None
         self._engine.sendmany(after.JUDGE, [edge[:3] for edge in edges])
@@ -170,10 +171,14 @@ class FollowersWriter(RerunsWriter):
             started += self._ranges.change(child_id, array, part, {ranges.WAITS}, (ranges.UNMADE, None, None))
         if started:
             self._arrays.stir([child_id])
+        failed: defaultdict[str, list[int]] = defaultdict(list)
         for task, end in ends.items():
-            if why := why_unmet(parent_id, task, end, Ends.SAME):
+            if why := why_unmet(parent_id, None, end, Ends.SAME):
+                failed[why].append(task)
+        for why, tasks in failed.items():
+            for part in _parts(array, tasks):
                 change = Change(at_ms=now_ms, detail=why)
-                self._end_unmade(child_id, array, (task, task), Reason.DEPENDENCY, change, {ranges.WAITS})
+                self._end_unmade(child_id, array, part, Reason.DEPENDENCY, change, {ranges.WAITS})
 
     def _follow_again(self, job_id: JobId) -> None:
         """Unmade tasks of an array wait for those of others again, if the array follows some."""
