@@ -27,7 +27,7 @@ def main() -> int:
             longest_s = took_s
             Path(file).write_text(f"{longest_s}\n", "ascii")
 
-    Loop._turn = timed  # type: ignore[method-assign]
+    Loop._turn = timed  # type: ignore[assignment, method-assign]
     return scheduler.main(flags)
 
 
