@@ -104,8 +104,8 @@ class Findings:
                 for job_id, name, status in watched.ask("SELECT job_id, name, status FROM jobs")
             ],
             runs=[
-                Run(*row[:6], left=None if row[6] is None else bytes(row[6]))
-                for row in watched.ask(
+                Run(run_id, job_id, task, status, reason, worker_id, None if left is None else bytes(left))
+                for run_id, job_id, task, status, reason, worker_id, left in watched.ask(
                     "SELECT run_id, job_id, task, status, reason, worker_id, data"
                     " FROM runs LEFT JOIN artifacts USING (run_id)"
                 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Final
 
 import falcon
@@ -55,7 +56,7 @@ def demand_array(job: Job) -> Job:
     return job
 
 
-def part(given: dict[str, str]) -> Part | None:
+def part(given: Mapping[str, str]) -> Part | None:
     """The parameter `task`: one index, or the first and the last of some. Raises a 400 Problem."""
     text = given.get("task")
     if text is None:
