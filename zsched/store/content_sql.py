@@ -1,4 +1,4 @@
-"""The SQL statements about contents: input and files of a job, output and artifacts of a run. As sql.py, for all engines."""
+"""SQL about contents: input and files of a job, output and artifacts of a run. As sql.py, for all engines."""
 
 from __future__ import annotations
 
