@@ -597,3 +597,25 @@ def test_whether_many_parents_have_run_is_one_look(base: Base) -> None:
     with base.trace() as statements:
         assert all(parent.ran for parent in base.store.parents(jobs).values())
     assert len(statements) == 2
+
+
+def test_no_statement_reads_the_ended_runs_of_an_array_that_waited(base: Base) -> None:
+    parent, bad, *children = submit(
+        base, spec(), spec(), spec("#1", array=read_array("0-1")), spec("#2", array=read_array("0-1"))
+    )
+    runs = claim(base)
+    with base.trace() as statements:
+        base.finish(runs[parent])
+        base.finish(runs[bad], status=FAILED, exit_code=1)
+        judge(base)
+        base.store.make_tasks(NOW, 10)
+        base.store.hold(children[0], "ann", "", NOW)
+        base.store.cancel(children[0], "ann", NOW)
+        base.store.end_jobs(NOW)
+        base.store.make_tasks(NOW, 10)
+        base.store.release(children[0], "ann", "", NOW)
+    assert [base.status(job_id) for job_id in children] == [CANCELLED, FAILED]
+    # Such a statement has no other condition that an index of runs covers than the job. The check of the database is no
+    # part of a turn.
+    unbounded = [text for text in statements if "UPDATE runs" in text and "of_array = 1" not in text]
+    assert not [text for text in unbounded if "job_id" in text.partition("WHERE")[2].partition("RETURNING")[0]]

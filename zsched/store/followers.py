@@ -123,16 +123,26 @@ class FollowersWriter(RerunsWriter):
         self._engine.sendmany(after.JUDGE, [edge[:3] for edge in edges])
         for why, children in failed.items():
             change = Change(at_ms=now_ms, detail=why)
-            rows: list[Row] = [(child_id,) for child_id in children]
-            self._move_list((PENDING, Cause.STRAND), (transitions.STRAND, (why, now_ms)), rows, change)
-            for job_id in (JobId(child_id) for child_id in children):
-                if job_id in self._arrays:
-                    # As long as an array waits, none of its tasks has a run.
-                    self._end_unmade(job_id, self._array(job_id).array, ALL, Reason.DEPENDENCY, change)
+            plain, arrays = self._parted(children)
+            if plain:
+                self._move_list((PENDING, Cause.STRAND), (transitions.STRAND, (why, now_ms)), plain, change)
+            for job_id in arrays:
+                self._end_unmade(job_id, self._array(job_id).array, ALL, Reason.DEPENDENCY, change)
         if met:
-            self._ahead.waiting = None
-            self._engine.execute_list(after.FREE, [(child_id,) for child_id in met])
-            self._arrays.stir(map(JobId, met))
+            plain, arrays = self._parted(met)
+            if plain:
+                self._ahead.waiting = None
+                self._engine.execute_list(after.FREE, plain)
+            self._arrays.stir(arrays)
+
+    def _parted(self, children: Iterable[int]) -> tuple[list[Row], list[JobId]]:
+        """Jobs that wait, without those that are arrays, and these. An array that waits has no pending run, but perhaps a
+        million earlier ones, which no statement should read.
+        """
+        jobs = [JobId(child_id) for child_id in children]
+        return [(job_id,) for job_id in jobs if job_id not in self._arrays], [
+            job_id for job_id in jobs if job_id in self._arrays
+        ]
 
     def _task_array(self, job_id: JobId) -> TaskArray | None:
         states = self._arrays.states([job_id])
