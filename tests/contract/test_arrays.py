@@ -11,7 +11,7 @@ from zsched.model.backoff import Backoff
 from zsched.model.entries import pack
 from zsched.model.limits import TASKS_AHEAD_MAX
 from zsched.model.types import Job, JobId, JobSpec, Policy, Reason, RunStatus
-from zsched.store import retention
+from zsched.store import ranges, retention
 from zsched.store.check import check
 from zsched.store.contract import Again, Claimed, Old, Task
 
@@ -404,3 +404,24 @@ def test_check_finds_wrong_counts_of_an_array(base: Base) -> None:
     assert f"job {job_id} counts" in said
     base.by_hand = True
     base.store.begin()
+
+
+@pytest.mark.parametrize("array", ["0-18:2", "0-7,10,15"])
+def test_an_act_on_all_tasks_reads_none_of_many_ranges(
+    base: Base, array: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranges, "RANGES_MERGED_MAX", 5)
+    job_id = submit(base, array, hold=True)
+    base.store.cancel_tasks(job_id, "ann", NOW, "", (2, 2))
+    base.store.cancel_tasks(job_id, "ann", NOW, "", (6, 6))
+    with base.trace() as statements:
+        assert base.store.hold_tasks(job_id, (0, 99), "ann", "", NOW) == 8
+        assert base.store.release_tasks(job_id, (0, 99), "ann", "", NOW) == 8
+        assert base.store.cancel(job_id, "ann", NOW).pending == 8
+    assert not [text for text in statements if "INSERT INTO task_ranges" in text]
+    assert counts(base, job_id) == (0, 0, 0, 0, 10)
+    assert {task.reason for task in tasks(base, job_id)} == {Reason.CANCELLED}
+    # What was not merged can be run again, also in parts.
+    again = Again(job_id, (0, 4), failed=False)
+    assert base.store.rerun_tasks(again, 10, "ann", "", NOW).done == parse_array(array).count(0, 4)
+    assert base.store.hold_tasks(job_id, (0, 99), "ann", "", NOW) == parse_array(array).count(0, 4)
