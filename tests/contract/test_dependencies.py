@@ -619,3 +619,20 @@ def test_no_statement_reads_the_ended_runs_of_an_array_that_waited(base: Base) -
     # part of a turn.
     unbounded = [text for text in statements if "UPDATE runs" in text and "of_array = 1" not in text]
     assert not [text for text in unbounded if "job_id" in text.partition("WHERE")[2].partition("RETURNING")[0]]
+
+
+def test_a_step_that_judges_tasks_counts_what_it_changes_of_each_follower(base: Base) -> None:
+    tasks = read_array("0-39")
+    parent, *followers = submit(base, spec(array=tasks), *(spec("#1:same", array=tasks) for _ in range(4)))
+    base.store.make_tasks(NOW, 100)
+    for run in base.claim():
+        base.finish(run.run_id, **({} if run.task % 2 else {"status": FAILED, "exit_code": 1}))
+    base.store.end_jobs(NOW)
+    left = f"SELECT count(*) FROM task_ranges WHERE job_id > {parent} AND state = 'waits'"
+    judged = "SELECT sum(last_task - first_task + 1) FROM task_ranges WHERE state <> 'waits'"
+    assert base.store.judge(NOW, 20)
+    ((changed,),) = base.rows(judged)
+    assert 0 < changed <= 20
+    judge(base, 20)
+    assert base.rows(left) == [(0,)]
+    assert {job_id: base.status(job_id) for job_id in followers} == dict.fromkeys(followers, PENDING)
