@@ -14,6 +14,7 @@ from zsched.model.types import Job, JobId, JobSpec, Policy, Reason, RunStatus
 from zsched.store import ranges, retention
 from zsched.store.check import check
 from zsched.store.contract import Again, Claimed, Old, Task
+from zsched.store.lives import Change
 
 PENDING, RUNNING, FAILED, CANCELLED = RunStatus.PENDING, RunStatus.RUNNING, RunStatus.FAILED, RunStatus.CANCELLED
 SUCCESS = RunStatus.SUCCESS
@@ -365,6 +366,51 @@ def test_large_array_is_removed_in_steps(base: Base, monkeypatch: pytest.MonkeyP
     assert steps == 2
     assert base.store.job(job_id) is None
     assert not base.store.retention.remove_more("ann", NOW)
+    base.turn()
+
+
+def test_tasks_of_an_array_that_is_being_removed_are_those_that_are_left(
+    base: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "PURGE_RUNS_MAX", 4)
+    base.by_hand = True
+    job_id = ended(base, "0-9")
+    assert base.store.retention.remove(job_id, "ann", "", NOW)
+    assert [task.index for task in tasks(base, job_id)] == [4, 5, 6, 7, 8, 9]
+
+
+def test_runs_of_tasks_that_ran_several_times_are_removed_in_steps(
+    base: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "PURGE_RUNS_MAX", 4)
+    base.by_hand = True
+    job_id = ended(base, "0-2")
+    base.store.rerun_array(job_id, "ann", "", NOW)
+    for run in start(base):
+        base.finish(run.run_id)
+    base.turn()
+    assert base.store.retention.remove(job_id, "ann", "", NOW)
+    assert base.rows("SELECT count(*) FROM runs") == [(2,)]
+    assert base.store.retention.remove_more("ann", NOW)
+    assert base.store.job(job_id) is None
+
+
+def test_ranges_of_an_array_that_is_removed_go_in_steps(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "PURGE_RUNS_MAX", 4)
+    base.by_hand = True
+    job_id = submit(base, "0-11", hold=True)
+    for task in range(0, 12, 2):
+        base.store.cancel_tasks(job_id, "ann", NOW, "", (task, task))
+    for task in range(1, 12, 2):
+        base.store._end_unmade(job_id, parse_array("0-11"), (task, task), Reason.DEPENDENCY, Change(at_ms=NOW))
+    base.store.end_jobs(NOW)
+    base.turn()
+    left = []
+    assert base.store.retention.remove(job_id, "ann", "", NOW)
+    while base.store.job(job_id) is not None:
+        left.append(base.rows("SELECT count(*) FROM task_ranges")[0][0])
+        assert base.store.retention.remove_more("ann", NOW)
+    assert left == [8, 4, 0]
     base.turn()
 
 
