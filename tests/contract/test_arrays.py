@@ -379,9 +379,7 @@ def test_tasks_of_an_array_that_is_being_removed_are_those_that_are_left(
     assert [task.index for task in tasks(base, job_id)] == [4, 5, 6, 7, 8, 9]
 
 
-def test_runs_of_tasks_that_ran_several_times_are_removed_in_steps(
-    base: Base, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_runs_of_tasks_that_ran_several_times_are_removed_in_steps(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retention, "PURGE_RUNS_MAX", 4)
     base.by_hand = True
     job_id = ended(base, "0-2")
@@ -453,9 +451,7 @@ def test_check_finds_wrong_counts_of_an_array(base: Base) -> None:
 
 
 @pytest.mark.parametrize("array", ["0-18:2", "0-7,10,15"])
-def test_an_act_on_all_tasks_reads_none_of_many_ranges(
-    base: Base, array: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_act_on_all_tasks_reads_none_of_many_ranges(base: Base, array: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ranges, "RANGES_MERGED_MAX", 5)
     job_id = submit(base, array, hold=True)
     base.store.cancel_tasks(job_id, "ann", NOW, "", (2, 2))

@@ -21,8 +21,8 @@ _LATEST_FAILURES: Final = f"""
             SELECT f.run_id, f.task FROM runs f
             WHERE f.of_array = 1 AND f.status = 'failed' AND f.{_STARTED} AND f.job_id = jobs.job_id
             ORDER BY f.run_id DESC LIMIT 1000"""
-# Of some failed jobs, those that had started. A task of an array counts if it has failed so in its last run, and has not
-# ended since without a run. More than 1,000 such failures of one array are not looked at: then it has started.
+# Of some failed jobs, those that had started. A task of an array counts if it has failed so in its last run, and has
+# not ended since without a run. More than 1,000 such failures of an array are not looked at: then it has started.
 HAVE_RUN: Final = f"""
     SELECT job_id FROM jobs WHERE job_id IN (VALUES (?)) AND CASE WHEN task_array IS NULL THEN EXISTS (
         SELECT 1 FROM (SELECT reason FROM runs WHERE runs.job_id = jobs.job_id ORDER BY run_id DESC LIMIT 1) AS latest

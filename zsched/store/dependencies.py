@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Final
 
 from zsched.model.after import Dependency, Ends
 from zsched.model.arrays import read_array
@@ -45,7 +44,7 @@ class DependenciesWriter(FollowersWriter):
         return found
 
     def _have_run(self, failed: Sequence[int]) -> set[int]:
-        """Those of some failed jobs that had started: by their last runs, or by the last runs of their failed tasks."""
+        """Those of some failed jobs that had started, by their last runs or those of their tasks."""
         if not failed:
             return set()
         return {job_id for (job_id,) in self._engine.execute_list(after.HAVE_RUN, [(job_id,) for job_id in failed])}
@@ -79,8 +78,8 @@ class DependenciesWriter(FollowersWriter):
         """A job that has ended will run again: it waits as a new one does, but for jobs that were removed. Returns
         whether it waits for any.
         """
-        # Of its dependents, those that are not judged yet wait for its next end. Its tasks that have ended stay settled:
-        # some of an array may not run again.
+        # Of its dependents, those that are not judged yet wait for its next end. Its tasks that have ended stay
+        # settled: some of an array may not run again.
         self._engine.execute_list(after.UNSETTLE_JOBS, [(job_id,)])
         if not waits_for:
             return False

@@ -139,8 +139,8 @@ class FollowersWriter(RerunsWriter):
             self._arrays.stir(arrays)
 
     def _parted(self, children: Iterable[int]) -> tuple[list[Row], list[JobId]]:
-        """Jobs that wait, without those that are arrays, and these. An array that waits has no pending run, but perhaps a
-        million earlier ones, which no statement should read.
+        """Jobs that wait, without those that are arrays, and these. An array that waits has no pending run, but perhaps
+        a million earlier ones, which no statement should read.
         """
         jobs = [JobId(child_id) for child_id in children]
         return [(job_id,) for job_id in jobs if job_id not in self._arrays], [

@@ -93,7 +93,8 @@ class Ranges:
         return changed
 
     def _has_many(self, job_id: JobId) -> bool:
-        return bool(self._engine.execute(array_sql.COUNT_RANGES, (job_id, RANGES_MERGED_MAX))[0][0] == RANGES_MERGED_MAX)
+        ((count,),) = self._engine.execute(array_sql.COUNT_RANGES, (job_id, RANGES_MERGED_MAX))
+        return bool(count == RANGES_MERGED_MAX)
 
     def _change_all(self, job_id: JobId, array: TaskArray, was: Collection[str], became: Row) -> int:
         """As `change`, for all tasks of an array, without reading each range."""

@@ -134,7 +134,8 @@ class TasksWriter(Lives):
         change = Change(at_ms=now_ms, detail=detail)
         # Each of its running tasks that ends comes here once more.
         if state.pending:
-            self._move((PENDING, Cause.GIVE_UP), transitions.GIVE_UP_TASKS, (detail, now_ms, state.job_id, *ALL), change)
+            values = (detail, now_ms, state.job_id, *ALL)
+            self._move((PENDING, Cause.GIVE_UP), transitions.GIVE_UP_TASKS, values, change)
         if state.unmade:
             self._end_unmade(state.job_id, state.array, ALL, Reason.MAX_FAILS, change)
 

@@ -106,7 +106,7 @@ def demand_priority(token: Token | None, priority: int) -> None:
 
 
 def end_jobs(store: Store, cancel: Callable[[JobId, str, Now], object], now: Now) -> bool:
-    """End the next jobs of a revoked token: at most BULK_JOBS_MAX, and no more after TURN_ROWS_MAX changed rows, since an
+    """End the next jobs of a revoked token: at most BULK_JOBS_MAX, and no more after TURN_ROWS_MAX changed rows, for an
     array may have thousands. False: no token has any left.
 
     Schedules are ended first, so that none of them fires behind the last job that was cancelled. `cancel` is given the
