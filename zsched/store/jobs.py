@@ -176,19 +176,18 @@ class JobsWriter(DependenciesWriter):
         return bool(held)
 
     def release(self, job_id: JobId, actor: str, reason: str, now_ms: int) -> bool:
-        released = bool(self._execute(acts.RELEASE_JOB, (now_ms, job_id)))
-        if not released and job_id in self._arrays:
+        released = self._execute(acts.RELEASE_JOB, (now_ms, job_id))
+        if not released:
             # Tasks may be held by their indexes.
-            return self.release_tasks(job_id, ALL, actor, reason, now_ms) > 0
-        if released and job_id in self._arrays:
+            return job_id in self._arrays and self.release_tasks(job_id, ALL, actor, reason, now_ms) > 0
+        if job_id in self._arrays:
             self._open_tasks(job_id)
-        elif released:
+        elif not released[0][0]:
             self._ahead.waiting = None
             self._execute(acts.RELEASE_RUNS, (job_id,))
-        if released:
-            note = Note(at_ms=now_ms, actor=actor, job_id=job_id, became=EventKind.RELEASED, detail=reason)
-            self._ledger.note(note)
-        return released
+        note = Note(at_ms=now_ms, actor=actor, job_id=job_id, became=EventKind.RELEASED, detail=reason)
+        self._ledger.note(note)
+        return True
 
     def rerun(self, job_id: JobId, actor: str, reason: str, now_ms: int) -> RunId | None:
         last = self._execute(acts.LAST_RUN, (job_id,))

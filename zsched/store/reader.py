@@ -144,7 +144,7 @@ class EngineReader:
                 without |= dict.fromkeys(array.take(*part, _TASKS_AT_ONCE), span)
             for index in array.take(low, high, _TASKS_AT_ONCE):
                 task = _task(index, without.get(index), runs.get(index))
-                if status in (None, task.status):
+                if task is not None and status in (None, task.status):
                     yield task if blocks is None else replace(task, entry=blocks.entry(job.job_id, index))
 
     def live_run(self, job_id: JobId) -> Run | None:
@@ -315,12 +315,13 @@ class EngineReader:
         ]
 
 
-def _task(index: int, span: ranges.Range | None, last: Run | None) -> Task:
-    """A task by its range, or else by its last run."""
+def _task(index: int, span: ranges.Range | None, last: Run | None) -> Task | None:
+    """A task by its range, or else by its last run; None if its job is being removed, and neither is left."""
     if span is not None:
         status = ranges.ENDS.get(span.state, RunStatus.PENDING)
         return Task(index=index, status=status, held=span.state == ranges.HELD, reason=span.reason, last=last)
-    assert last is not None, "a task without a range has a run"
+    if last is None:
+        return None
     return Task(index=index, status=last.status, held=bool(last.blocked & 8), reason=last.reason, last=last)
 
 
