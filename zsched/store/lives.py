@@ -122,7 +122,7 @@ class Lives(Core):
             # The guard excludes what the table refuses.
             move = MOVES[state][cause]
             self._record(status, move, group, change)
-            done += [Moved(run, job, change.worker_id or worker, move) for run, job, worker, _, _, _ in group]
+            done += [Moved(run, job, change.worker_id or worker, move) for run, job, worker, *_ in group]
             ended |= move.final
         return self._end_tasks(done, change) if ended else done
 
@@ -139,7 +139,7 @@ class Lives(Core):
                         at_ms, actor, job, run, run, owner or worker, status, became,
                         change.reasons[run] if given else reason, detail,
                     )
-                    for run, job, worker, _, _, _ in moved
+                    for run, job, worker, *_ in moved
                 ]
             )  # fmt: skip
         if len(moved[0]) > _PLACE:
