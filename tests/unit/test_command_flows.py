@@ -89,6 +89,11 @@ def test_jobs_stand_below_the_last_that_they_wait_for() -> None:
     assert tree.head(1, jobs) == "flow 1: 4 jobs, 1 pending, 1 failed, 2 success"
 
 
+def test_job_that_waits_for_one_task_stands_below_its_array() -> None:
+    jobs = [job(1, "count"), job(2, "look", "success", "1.3:any"), job(3, "both", "success", "1.0", "1.1")]
+    assert list(tree.lines(jobs)) == ["count    1  success", "├─ look  2  success", "└─ both  3  success"]
+
+
 def test_many_jobs_that_are_alike_are_shown_together() -> None:
     parts = [job(number, f"part-{number}", "success", "1") for number in range(2, 52)]
     last = job(52, "reduce", "running", *(str(number) for number in range(2, 52)))
