@@ -7,6 +7,7 @@ fields are refused, and the error names their place. An unknown field is most of
 from __future__ import annotations
 
 import json
+import math
 import re
 import threading
 import typing
@@ -336,6 +337,9 @@ def _check(value: object, pointer: str, depth: int) -> None:
         case int():
             if abs(value) > INTEGER_MAX:
                 raise invalid(pointer, f"an integer lies outside ±{INTEGER_MAX}")
+        case float():
+            if not math.isfinite(value):
+                raise invalid(pointer, "a number is too large for a float of 64 bits")
         case dict() | list():
             if depth > BODY_DEPTH_MAX:
                 raise invalid(pointer, f"nested deeper than {BODY_DEPTH_MAX} levels")
