@@ -56,18 +56,30 @@ def test_fault_of_a_file_is_named(tmp_path: Path, text: str, said: str) -> None:
     assert str(failure.value) == f"{file}: {said}"
 
 
+def test_all_faults_of_a_file_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = written(tmp_path, "job = 1\nflow = 2\n[jobs]\na = 1\nb = 2\n")
+    with pytest.raises(Failure, match=r"jobs\.b is not a table"):
+        flow.read(file)
+    only = "a flow file has nothing but jobs, each as [jobs.NAME]"
+    assert capsys.readouterr().err.splitlines() == [
+        f"zsched: {file}: unknown 'job': {only}",
+        f"zsched: {file}: unknown 'flow': {only}",
+        f"zsched: {file}: jobs.a is not a table: write [jobs.a] with a command",
+    ]
+
+
 def test_faults_of_jobs_name_file_job_field_and_remedy() -> None:
     error = Refused(400, "invalid_request", "")
     error.faults = [
         ("#/jobs/report/after/0", "the flow has no job fetcj; did you mean fetch?"),
         ("#/jobs/fetch/timeuot", "unknown field"),
-        ("#/jobs/a b", "invalid name"),
+        ("#/jobs/a~1b", "invalid name"),
         ("#/jobs", "Expected `object`"),
     ]
     assert list(flow.faults("flow.toml", error)) == [
         "flow.toml: job report: after: the flow has no job fetcj; did you mean fetch?",
         "flow.toml: job fetch: timeuot: unknown field; did you mean timeout?",
-        "flow.toml: job a b: invalid name",
+        "flow.toml: job a/b: invalid name",
         "flow.toml: jobs: Expected `object`",
     ]
 
