@@ -1241,7 +1241,13 @@ _REMOVALS: Final = (
         15,
         "a line has any length",
         "unit/test_ndjson.py::test_a_line_without_end_is_refused_before_it_is_in_memory",
-        never("ndjson._lines", "len(rest) > (JOB_LINE_BYTES_MAX if number == 1 else ENTRY_LINE_BYTES_MAX)"),
+        never("ndjson._lines", "len(rest) > bytes_max"),
+    ),
+    removal(
+        15,
+        "a body of lines may have any number of empty lines",
+        "unit/test_ndjson.py::test_empty_lines_take_little_memory",
+        never("ndjson._lines", "number > LINES_MAX"),
     ),
     removal(
         34,

@@ -17,6 +17,7 @@ from zsched.api.search import Search
 from zsched.model.limits import PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX, TASK_INDEX_MAX
 from zsched.model.types import Job
 from zsched.scheduler.dispatcher.commands import Part
+from zsched.scheduler.dispatcher.tasks import find_part
 
 # Tasks as a parameter names them: `3` or `3-8`.
 TASKS: Final = r"[0-9]{1,10}(-[0-9]{1,10})?"
@@ -54,6 +55,14 @@ def demand_array(job: Job) -> Job:
     if job.array is None:
         raise Problem(409, "no_array", f"Job {job.job_id} has one task: only jobs with array or each have several")
     return job
+
+
+def tasks_of(job: Job, given: Mapping[str, str]) -> Part | None:
+    """The tasks of a job that the parameter `task` names; None without it. Raises a 400 Problem, and what `find_part`
+    raises.
+    """
+    named = part(given)
+    return None if named is None else find_part(job, named)
 
 
 def part(given: Mapping[str, str]) -> Part | None:
