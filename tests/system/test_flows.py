@@ -110,7 +110,7 @@ def test_job_that_ends_after_a_failure_runs(place: Place) -> None:
     assert not (place.folder / "report").exists()
 
 
-def test_array_that_never_started_runs_again_after_the_job_that_failed_before_it(place: Place) -> None:
+def test_array_that_never_started_runs_again_after_its_parent(place: Place) -> None:
     jobs = {"fetch": 'command = "test -e fixed"', "part": 'command = "true"\narray = "1-3"\nafter = ["fetch"]'}
     jobs["reduce"] = 'command = "echo $ZSCHED_JOB_ID"\nafter = ["part"]'
     (place.folder / "flow.toml").write_text("\n".join(f"[jobs.{name}]\n{text}" for name, text in jobs.items()))
