@@ -130,7 +130,9 @@ def test_lines_with_a_taken_unique_key_are_the_job_that_has_it(cli: Cli, tmp_pat
     lines.write_text("true\ntrue\n")
     holder = cli.good("submit", "-q", "--hold", "--unique", "nightly", "true").strip()
     for words in (("true",), ("--each-line", str(lines))):
-        assert cli.good("submit", "-q", "--unique", "nightly", *words).strip() == holder
+        code, out, err = cli("submit", "-q", "--unique", "nightly", *words)
+        assert (code, out.strip()) == (0, holder)
+        assert f"Job {holder} has not ended, and has the unique key nightly" in err
     cli.good("cancel", holder, "-q")
 
 
