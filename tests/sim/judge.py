@@ -822,7 +822,9 @@ class Judge:
             status, *counts = self._scheduler.engine.look(
                 "SELECT status, pending, running, success, failed, cancelled, unmade FROM jobs WHERE job_id = ?", job
             )[0]
-            tasks = {index: self.rows[runs[-1]].status for index in self._indexes[job] if (runs := self._tasks[job, index])}
+            tasks = {
+                index: self.rows[runs[-1]].status for index in self._indexes[job] if (runs := self._tasks[job, index])
+            }
             tasks |= {
                 index: state if state in ENDED else "unmade"
                 for index, state in self.arrays.ranges_of.get(job, {}).items()
