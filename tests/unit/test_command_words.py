@@ -74,6 +74,8 @@ def test_selectors_name_flows_among_jobs() -> None:
     assert (list(chosen.ids), list(chosen.flows)) == ([3], [7, 12])
     with pytest.raises(ValueError, match="'flow:x' names no flow; write 12, 3-8, 1,4,9, flow:12, last or all"):
         selection.parse(["flow:x"])
+    with pytest.raises(ValueError, match="'flow:' names no flow; write 12, 3-8, 1,4,9, flow:12, last or all"):
+        selection.parse(["flow:"])
 
 
 def test_a_selector_names_tasks_of_a_job() -> None:

@@ -147,7 +147,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         shapes.array(shapes.RUN),
         query=("limit", "before", "task"),
         headers=_LIST,
-        lacks=_NO_JOB,
+        lacks=_NO_TASK,
         conflicts=_NO_ARRAY,
     ),
     "GET /jobs/{job}/tasks": Operation(
@@ -162,9 +162,9 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "GET /jobs/{job}/log": Operation(
         "get_job_log",
         "What the last run of a job, or of a task of an array, wrote to a stream; as `GET /runs/{run}/log`",
-        query=("stream", "offset", "wait", "task"),
+        query=("stream", "offset", "wait", "one_task"),
         headers=("Zsched-Offset", "Zsched-Next", "Zsched-End"),
-        lacks=f"{_NO_JOB}, or has not had a run",
+        lacks=f"{_NO_TASK}, or no run yet",
         conflicts=_NO_ARRAY,
     ),
     "POST /jobs/{job}/cancel": Operation(
@@ -203,14 +203,14 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         "list_job_artifacts",
         "The artifacts of the last run of a job, or of a task of an array, without their contents",
         shapes.array(shapes.Artifact),
-        query=("task",),
-        lacks=_NO_JOB,
+        query=("one_task",),
+        lacks=_NO_TASK,
         conflicts=_NO_ARRAY,
     ),
     "GET /jobs/{job}/artifacts/{path:path}": Operation(
         "get_job_artifact",
         "The content of an artifact of the last run of a job, or of a task of an array, as a download",
-        query=("task",),
+        query=("one_task",),
         conflicts=_NO_ARRAY,
         headers=("Content-Disposition",),
         lacks=_NO_ARTIFACT,

@@ -48,7 +48,7 @@ def main(argv: Sequence[str]) -> int:
     chosen = options.selected(__doc__, arguments, tasks=True)
     owner = options.owner(__doc__, arguments, chosen)
     quiet, as_json = bool(arguments["--quiet"]), bool(arguments["--json"])
-    if chosen.tasks and (chosen.ids or chosen.last or chosen.every):
+    if chosen.tasks and (chosen.ids or chosen.last or chosen.every or chosen.flows):
         options.fail(__doc__, f"{chosen.tasks[0]} and whole jobs: wait for them by two commands")
     with Client(options.text(arguments, "--url")) as client:
         if chosen.tasks:
