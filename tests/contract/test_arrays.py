@@ -11,7 +11,7 @@ from zsched.model.backoff import Backoff
 from zsched.model.entries import pack
 from zsched.model.limits import TASKS_AHEAD_MAX
 from zsched.model.types import Job, JobId, JobSpec, Policy, Reason, RunStatus
-from zsched.store import ranges, retention
+from zsched.store import array_sql, ranges, retention
 from zsched.store.check import check
 from zsched.store.contract import Again, Claimed, Old, Task
 from zsched.store.lives import Change
@@ -467,3 +467,17 @@ def test_an_act_on_all_tasks_reads_none_of_many_ranges(base: Base, array: str, m
     again = Again(job_id, (0, 4), failed=False)
     assert base.store.rerun_tasks(again, 10, "ann", "", NOW).done == parse_array(array).count(0, 4)
     assert base.store.hold_tasks(job_id, (0, 99), "ann", "", NOW) == parse_array(array).count(0, 4)
+
+
+def test_ended_arrays_are_not_read_to_find_the_live_ones(base: Base) -> None:
+    ended(base, "0-1")
+    live = submit(base, "0-1")
+    base.turn()
+    # The index has the condition of the statement, so it has the live ones alone.
+    condition = " ".join(array_sql.LIVE_ARRAYS.partition("WHERE")[2].split())
+    steps = " ".join(base.plan(f"SELECT job_id FROM jobs WHERE {condition} ORDER BY job_id"))
+    assert "jobs_of_arrays" in steps
+    assert base.rows(array_sql.LIVE_ARRAYS) == [(live,)]
+    if not base.engine.distant:
+        ((stored,),) = base.rows("SELECT sql FROM sqlite_master WHERE name = 'jobs_of_arrays'")
+        assert stored.endswith(condition)
