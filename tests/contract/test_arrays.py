@@ -526,3 +526,16 @@ def test_a_deadline_that_is_changed_counts_for_tasks_without_runs(base: Base) ->
     base.store.edit(replace(job(base, job_id), deadline_ms=NOW), "ann", "", NOW)
     base.store.make_tasks(NOW, 10)
     assert counts(base, job_id) == (0, 0, 0, 10, 0)
+
+
+def test_tasks_that_run_again_do_not_wait_for_the_start_time(base: Base) -> None:
+    job_id = submit(base, "0-3", run_at_ms=NOW + 60_000)
+    make(base)
+    base.store.cancel(job_id, "ann", NOW)
+    base.store.end_jobs(NOW)
+    base.turn()
+    base.store.rerun_array(job_id, "ann", "", NOW)
+    make(base)
+    assert base.store.tasks_short()
+    make(base)
+    assert len(base.claim()) == 4

@@ -116,10 +116,12 @@ class TasksWriter(Lives):
         attempts: dict[int, int] = {}
         expires_ms = state.deadline_ms
         if again:
+            # A start time is that of the first run.
+            blocked &= Blocked.CAP
             attempts = dict(self._execute(array_sql.ATTEMPTS, (job_id, tasks[0], tasks[-1])))
             if expires_ms is not None and expires_ms <= now_ms:
                 expires_ms = None
-        due_ms = state.run_at_ms if blocked else None
+        due_ms = state.run_at_ms if blocked & ~Blocked.CAP else None
         waiting = blocked & Blocked.CAP
         if self._demand(DemandId(demand_id)).limits:
             blocked |= Blocked.LIMITED
