@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import signal
 import sys
@@ -32,6 +33,7 @@ from zsched.commands import (
     workers,
     zsched,
 )
+from zsched.commands.exits import Failure
 from zsched.config.layers import settle
 from zsched.config.settings import keys_of
 from zsched.model.limits import CONTROL_CHARS_MAX
@@ -701,3 +703,41 @@ def test_refusal_that_the_command_does_not_know_is_printed(capsys: pytest.Captur
     act = acting.Act("cancel", {"done": "cancelled"}, {"finished": "{count} had already ended: {jobs}"}, ("finished",))
     acting.complain(groups, act, quiet=True)
     assert capsys.readouterr().err == "zsched: 1 were refused as new_code: 7\n"
+
+
+def test_files_of_a_folder_are_put_below_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data" / "in").mkdir(parents=True)
+    (tmp_path / "data" / "in" / "b").write_text("b")
+    (tmp_path / "data" / "a~").write_text("a")
+    assert list(placement.own_files(["data"])) == ["data/a~", "data/in/b"]
+    assert list(placement.own_files(["data/:x/y"])) == ["x/y/a~", "x/y/in/b"]
+    assert list(placement.own_files(["."])) == ["data/a~", "data/in/b"]
+    assert list(placement.own_files(["data/in/..", "data/a~:c"])) == ["a~", "in/b", "c"]
+    monkeypatch.chdir(tmp_path / "data")
+    assert placement.own_files(["."])["in/b"]["base64"] == "Yg=="
+
+
+def test_folder_that_can_not_be_put_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+
+    def refusal() -> str:
+        with pytest.raises(Failure) as failure:
+            placement.own_files([str(folder)])
+        assert failure.value.code == 2
+        return str(failure.value).replace(str(folder), "data")
+
+    assert refusal() == "--put: data has no files"
+    os.mkfifo(folder / "pipe")
+    assert refusal() == "--put: data/pipe is not a regular file"
+    (folder / "pipe").unlink()
+    (folder / "link").symlink_to(tmp_path)
+    assert refusal() == "--put: data/link is a link to a folder: name the folder by its own --put"
+    (folder / "link").unlink()
+    Path(os.fsdecode(os.fsencode(folder) + b"/\xff")).write_text("")
+    assert refusal().endswith("is not UTF-8: rename it")
+    for number in range(257):
+        (folder / f"{number}").write_text("")
+    (folder / os.fsdecode(b"\xff")).unlink()
+    assert refusal() == "--put: data has more than 256 files: pack them into an archive"
