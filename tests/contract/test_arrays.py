@@ -11,9 +11,10 @@ from zsched.model.backoff import Backoff
 from zsched.model.entries import pack
 from zsched.model.limits import TASKS_AHEAD_MAX
 from zsched.model.types import Job, JobId, JobSpec, Policy, Reason, RunStatus
-from zsched.store import retention
+from zsched.store import ranges, retention
 from zsched.store.check import check
 from zsched.store.contract import Again, Claimed, Old, Task
+from zsched.store.lives import Change
 
 PENDING, RUNNING, FAILED, CANCELLED = RunStatus.PENDING, RunStatus.RUNNING, RunStatus.FAILED, RunStatus.CANCELLED
 SUCCESS = RunStatus.SUCCESS
@@ -368,6 +369,49 @@ def test_large_array_is_removed_in_steps(base: Base, monkeypatch: pytest.MonkeyP
     base.turn()
 
 
+def test_tasks_of_an_array_that_is_being_removed_are_those_that_are_left(
+    base: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "PURGE_RUNS_MAX", 4)
+    base.by_hand = True
+    job_id = ended(base, "0-9")
+    assert base.store.retention.remove(job_id, "ann", "", NOW)
+    assert [task.index for task in tasks(base, job_id)] == [4, 5, 6, 7, 8, 9]
+
+
+def test_runs_of_tasks_that_ran_several_times_are_removed_in_steps(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "PURGE_RUNS_MAX", 4)
+    base.by_hand = True
+    job_id = ended(base, "0-2")
+    base.store.rerun_array(job_id, "ann", "", NOW)
+    for run in start(base):
+        base.finish(run.run_id)
+    base.turn()
+    assert base.store.retention.remove(job_id, "ann", "", NOW)
+    assert base.rows("SELECT count(*) FROM runs") == [(2,)]
+    assert base.store.retention.remove_more("ann", NOW)
+    assert base.store.job(job_id) is None
+
+
+def test_ranges_of_an_array_that_is_removed_go_in_steps(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "PURGE_RUNS_MAX", 4)
+    base.by_hand = True
+    job_id = submit(base, "0-11", hold=True)
+    for task in range(0, 12, 2):
+        base.store.cancel_tasks(job_id, "ann", NOW, "", (task, task))
+    for task in range(1, 12, 2):
+        base.store._end_unmade(job_id, parse_array("0-11"), (task, task), Reason.DEPENDENCY, Change(at_ms=NOW))
+    base.store.end_jobs(NOW)
+    base.turn()
+    left = []
+    assert base.store.retention.remove(job_id, "ann", "", NOW)
+    while base.store.job(job_id) is not None:
+        left.append(base.rows("SELECT count(*) FROM task_ranges")[0][0])
+        assert base.store.retention.remove_more("ann", NOW)
+    assert left == [8, 4, 0]
+    base.turn()
+
+
 def test_old_arrays_are_removed_within_the_bound_of_a_step(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retention, "PURGE_RUNS_MAX", 4)
     base.by_hand = True
@@ -404,3 +448,22 @@ def test_check_finds_wrong_counts_of_an_array(base: Base) -> None:
     assert f"job {job_id} counts" in said
     base.by_hand = True
     base.store.begin()
+
+
+@pytest.mark.parametrize("array", ["0-18:2", "0-7,10,15"])
+def test_an_act_on_all_tasks_reads_none_of_many_ranges(base: Base, array: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranges, "RANGES_MERGED_MAX", 5)
+    job_id = submit(base, array, hold=True)
+    base.store.cancel_tasks(job_id, "ann", NOW, "", (2, 2))
+    base.store.cancel_tasks(job_id, "ann", NOW, "", (6, 6))
+    with base.trace() as statements:
+        assert base.store.hold_tasks(job_id, (0, 99), "ann", "", NOW) == 8
+        assert base.store.release_tasks(job_id, (0, 99), "ann", "", NOW) == 8
+        assert base.store.cancel(job_id, "ann", NOW).pending == 8
+    assert not [text for text in statements if "INSERT INTO task_ranges" in text]
+    assert counts(base, job_id) == (0, 0, 0, 0, 10)
+    assert {task.reason for task in tasks(base, job_id)} == {Reason.CANCELLED}
+    # What was not merged can be run again, also in parts.
+    again = Again(job_id, (0, 4), failed=False)
+    assert base.store.rerun_tasks(again, 10, "ann", "", NOW).done == parse_array(array).count(0, 4)
+    assert base.store.hold_tasks(job_id, (0, 99), "ann", "", NOW) == parse_array(array).count(0, 4)

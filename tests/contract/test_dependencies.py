@@ -544,3 +544,95 @@ def test_check_finds_what_does_not_fit(base: Base, sentence: str) -> None:
     base.by_hand = True
     base.rows(DAMAGES[sentence])
     assert [found for found in contradictions(base) if sentence in found]
+
+
+def test_tasks_that_ended_before_a_rerun_of_others_still_count(base: Base) -> None:
+    parent, child = submit(base, spec(array=read_array("0-1")), spec("#1.0"))
+    base.store.make_tasks(NOW, 10)
+    good, bad = (run.run_id for run in base.claim())
+    base.finish(good)
+    base.finish(bad, status=FAILED, exit_code=1)
+    base.store.end_jobs(NOW)
+    # In the turn in which its last task has ended, the array is live again.
+    base.store.rerun_tasks(Again(parent, (0, 1), True), 10, "ann", "", NOW)
+    judge(base)
+    assert base.last_run(child).blocked == 0
+
+
+def test_an_array_has_run_whichever_of_its_tasks_has_failed(base: Base) -> None:
+    parent, child = submit(base, spec(array=read_array("0-149")), spec("#1:failed"))
+    base.store.make_tasks(NOW, 1_000)
+    runs = base.claim(count=150)
+    base.finish(runs[0].run_id, status=FAILED, exit_code=1)
+    for run in runs[1:]:
+        base.finish(run.run_id)
+    judge(base)
+    assert base.status(parent) is FAILED
+    assert base.last_run(child).blocked == 0
+
+
+@pytest.mark.parametrize("later", ["expired", "cancelled"])
+def test_an_earlier_failure_of_a_task_does_not_say_that_an_array_has_run(base: Base, later: str) -> None:
+    (parent,) = submit(base, spec(array=read_array("0-1"), deadline_ms=NOW + 100))
+    base.store.make_tasks(NOW, 1_000)
+    for run in base.claim():
+        base.finish(run.run_id, status=FAILED, exit_code=1)
+    judge(base)
+    assert base.store.parents([parent])[parent].ran
+    base.store.rerun_array(parent, "ann", "", NOW)
+    if later == "cancelled":
+        base.store.cancel_tasks(parent, "ann", NOW, "", (0, 0))
+    base.store.make_tasks(NOW, 1_000)
+    base.store.expire(NOW + 100, 10)
+    judge(base)
+    assert base.status(parent) is FAILED
+    assert not base.store.parents([parent])[parent].ran
+
+
+def test_whether_many_parents_have_run_is_one_look(base: Base) -> None:
+    jobs = submit(base, *(spec() for _ in range(20)))
+    for run_id in claim(base).values():
+        base.finish(run_id, status=FAILED, exit_code=1)
+    judge(base)
+    with base.trace() as statements:
+        assert all(parent.ran for parent in base.store.parents(jobs).values())
+    assert len(statements) == 2
+
+
+def test_no_statement_reads_the_ended_runs_of_an_array_that_waited(base: Base) -> None:
+    parent, bad, *children = submit(
+        base, spec(), spec(), spec("#1", array=read_array("0-1")), spec("#2", array=read_array("0-1"))
+    )
+    runs = claim(base)
+    with base.trace() as statements:
+        base.finish(runs[parent])
+        base.finish(runs[bad], status=FAILED, exit_code=1)
+        judge(base)
+        base.store.make_tasks(NOW, 10)
+        base.store.hold(children[0], "ann", "", NOW)
+        base.store.cancel(children[0], "ann", NOW)
+        base.store.end_jobs(NOW)
+        base.store.make_tasks(NOW, 10)
+        base.store.release(children[0], "ann", "", NOW)
+    assert [base.status(job_id) for job_id in children] == [CANCELLED, FAILED]
+    # Such a statement has no other condition that an index of runs covers than the job. The check of the database is no
+    # part of a turn.
+    unbounded = [text for text in statements if "UPDATE runs" in text and "of_array = 1" not in text]
+    assert not [text for text in unbounded if "job_id" in text.partition("WHERE")[2].partition("RETURNING")[0]]
+
+
+def test_a_step_that_judges_tasks_counts_what_it_changes_of_each_follower(base: Base) -> None:
+    tasks = read_array("0-39")
+    parent, *followers = submit(base, spec(array=tasks), *(spec("#1:same", array=tasks) for _ in range(4)))
+    base.store.make_tasks(NOW, 100)
+    for run in base.claim():
+        base.finish(run.run_id, **({} if run.task % 2 else {"status": FAILED, "exit_code": 1}))
+    base.store.end_jobs(NOW)
+    left = f"SELECT count(*) FROM task_ranges WHERE job_id > {parent} AND state = 'waits'"
+    judged = "SELECT sum(last_task - first_task + 1) FROM task_ranges WHERE state <> 'waits'"
+    assert base.store.judge(NOW, 20)
+    ((changed,),) = base.rows(judged)
+    assert 0 < changed <= 20
+    judge(base, 20)
+    assert base.rows(left) == [(0,)]
+    assert {job_id: base.status(job_id) for job_id in followers} == dict.fromkeys(followers, PENDING)

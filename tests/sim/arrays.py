@@ -36,7 +36,11 @@ ARRAYS: Final[tuple[tuple[str, Sequence[int], int | None], ...]] = (
     ("0-7", range(8), None),
     ("5-14%20", range(5, 15), 20),
 )
+# A seed with more of them takes too long.
+_ARRAYS_MAX: Final = 25
 ALL: Final = (0, 10**6)
+# The states of tasks that have ended without a run.
+ENDED: Final = ("cancelled", "failed")
 
 _ARRAYS: Final = """
     SELECT job_id, name, held_ms IS NULL AND cancel_ms IS NULL, waiting, failed - forgiven FROM jobs
@@ -53,7 +57,7 @@ _WRONG: Final = """
 _LIVE: Final = """
     SELECT task FROM runs WHERE job_id = ? AND of_array = 1 AND task BETWEEN ? AND ? AND cancel_ms IS NULL
         AND status IN ('pending', 'running')
-    UNION ALL SELECT first_task FROM task_ranges WHERE job_id = ? AND state <> 'cancelled'
+    UNION ALL SELECT first_task FROM task_ranges WHERE job_id = ? AND state NOT IN ('cancelled', 'failed')
         AND first_task <= ? AND last_task >= ?"""
 # How long a place may stay free: a time, and as many turns as all of a seed's arrays may need at one task a turn.
 _FREE_MS: Final = TICK_MS_MAX + 1_000
@@ -71,13 +75,15 @@ class TaskCaller:
         self._chance = chance
         # In some seeds many jobs are arrays.
         self._often = chance.choice((0.0, 0.1, 0.4))
+        self._arrays = 0
 
     def give_array(self, one: Asked) -> None:
         """Make some jobs arrays. What kills workers or never ends would do so once for each task."""
         script = one.script
         tame = script.kills is None and not script.sticks_ms and not any(child.sticks_ms for child in script.children)
-        if one.recurring or not tame or self._chance.random() >= self._often:
+        if one.recurring or not tame or self._chance.random() >= self._often or self._arrays == _ARRAYS_MAX:
             return
+        self._arrays += 1
         text, indexes, cap = self._chance.choice(ARRAYS)
         one.give_array(text, indexes, cap)
         if self._chance.random() < 0.3:
@@ -160,8 +166,9 @@ class Arrays:
         self._timeline = timeline
         self._scheduler = scheduler
         self._asked = asked
-        # The state of each task without a run, by job and index, as of the last look.
+        # The state of each task without a run, as of the last look: by job and index, and the same for each job.
         self.ranges: dict[tuple[int, int], str] = {}
+        self.ranges_of: dict[int, dict[int, str]] = {}
         # The jobs that are or were arrays.
         self._known: set[int] = set()
         # Arrays with a free place: since when, and for how many turns.
@@ -174,9 +181,17 @@ class Arrays:
     def is_array(self, job: int) -> bool:
         return bool(self._look("SELECT 1 FROM jobs WHERE job_id = ? AND task_array IS NOT NULL", job))
 
-    def check(self, tasks: Mapping[tuple[int, int], list[int]], rows: Mapping[int, Row], new: Iterable[Row]) -> None:
-        """After a turn. `new`: runs that it has made and that follow none."""
-        self.ranges = self._read_ranges()
+    def check(
+        self,
+        tasks: Mapping[tuple[int, int], list[int]],
+        rows: Mapping[int, Row],
+        changed: Iterable[Row],
+        new: Iterable[Row],
+    ) -> None:
+        """After a turn. `changed`: the runs that it has changed or made; `new`: those that follow none."""
+        before, self.ranges_of = self.ranges_of, self._read_ranges()
+        self.ranges = {(job, index): state for job, states in self.ranges_of.items() for index, state in states.items()}
+        touched = {row.job for row in changed}
         made: defaultdict[int, list[int]] = defaultdict(list)
         for row in new:
             made[row.job].append(row.task)
@@ -190,16 +205,20 @@ class Arrays:
                 raise Violation(f"job {job} counts {placeless} runs without a place, it has {waiting[job]}")
             if one.cap is not None and open_[job] > one.cap:
                 raise Violation(f"{open_[job]} tasks of job {job} are open, of {one.cap}")
-            unmade = [index for index in one.indexes if self.ranges.get((job, index)) == "unmade"]
-            self._check_tasks(job, one, tasks, rows)
+            states = self.ranges_of.get(job, {})
+            unmade = [index for index, state in states.items() if state == "unmade"]
+            if job in touched or states != before.get(job, {}):
+                self._check_tasks(job, one, tasks, rows)
             if made[job] and unmade and goes_on and not self._again(job) and max(made[job]) > unmade[0]:
                 raise Violation(f"job {job} has made the tasks {made[job]} before {unmade[0]}")
             most = one.turn.get("max_fails")
-            live = [index for index in one.indexes if self._is_pending(job, index, tasks, rows)]
-            if most is not None and fails > most and live and self._settled():
-                raise Violation(f"{fails} tasks of job {job} have failed, and {live} are still to start")
-            free = goes_on and unmade and (one.cap is None or open_[job] < one.cap)
-            self._note_free(job, bool(free) and not (most is not None and fails > most))
+            spent = most is not None and fails > most
+            if spent and self._settled():
+                live = [index for index in one.indexes if self._is_pending(job, index, tasks, rows)]
+                if live:
+                    raise Violation(f"{fails} tasks of job {job} have failed, and {live} are still to start")
+            room = one.cap is None or open_[job] < one.cap
+            self._note_free(job, bool(goes_on and unmade and room and not spent))
 
     def _check_tasks(
         self, job: int, one: Asked, tasks: Mapping[tuple[int, int], list[int]], rows: Mapping[int, Row]
@@ -221,7 +240,7 @@ class Arrays:
         self, job: int, index: int, tasks: Mapping[tuple[int, int], list[int]], rows: Mapping[int, Row]
     ) -> bool:
         if (state := self.ranges.get((job, index))) is not None:
-            return state != "cancelled"
+            return state not in ENDED
         return rows[tasks[job, index][-1]].status == "pending"
 
     def _settled(self) -> bool:
@@ -249,20 +268,20 @@ class Arrays:
 
     def check_all_ended(self) -> None:
         for (job, index), state in self.ranges.items():
-            if state != "cancelled":
+            if state not in ENDED:
                 raise Violation(f"the task {index} of job {job} is {state}, and is not made")
 
-    def _read_ranges(self) -> dict[tuple[int, int], str]:
+    def _read_ranges(self) -> dict[int, dict[int, str]]:
         names = dict(self._look("SELECT job_id, name FROM jobs WHERE task_array IS NOT NULL"))
-        found: dict[tuple[int, int], str] = {}
+        found: defaultdict[int, dict[int, str]] = defaultdict(dict)
         for job, first, last, state, _ in self._look(_RANGES):
             inside = [index for index in self._asked[names[job]].indexes if first <= index <= last]
             if not inside or inside[0] != first or inside[-1] != last:
                 raise Violation(f"a range of job {job} from {first} to {last} has the tasks {inside}")
             for index in inside:
-                if (job, index) in found:
+                if index in found[job]:
                     raise Violation(f"the task {index} of job {job} is in two ranges")
-                found[job, index] = state
+                found[job][index] = state
         return found
 
     def _look(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:

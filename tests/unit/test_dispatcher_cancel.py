@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from tests.unit.world import TIMEOUT_MS, Peer, Poller, World
-from zsched.model.types import JobId, RunStatus
+from tests.contract.base import traced
+from tests.unit.world import TEST, TIMEOUT_MS, Peer, Poller, World
+from zsched.model.arrays import read_array
+from zsched.model.types import JobId, JobSpec, RunStatus
 from zsched.protocol import Cancel, Return, WorkerBye
-from zsched.scheduler.dispatcher.commands import ConflictError, NotFoundError
+from zsched.scheduler.dispatcher.commands import ConflictError, Made, NotFoundError, Submit
 
 
 def test_a_pending_job_never_runs(world: World) -> None:
@@ -138,3 +140,15 @@ def test_a_lost_run_that_waits_for_its_next_try_can_be_cancelled(world: World) -
     world.cancel(job_id)
     assert world.states(job_id) == ["failed/worker_lost", "cancelled/cancelled"]
     assert world.job(job_id).status == RunStatus.CANCELLED
+
+
+def test_a_cancel_of_an_ended_array_does_not_read_its_runs(world: World) -> None:
+    w1 = Peer(world, slots=2).join()
+    made = world.ask(Submit((JobSpec(name="array", command="true", array=read_array("0-1")),), TEST))
+    assert isinstance(made, Made)
+    for run_id in w1.take():
+        w1.finish(run_id)
+    with traced(world.engine) as statements, pytest.raises(ConflictError) as refused:
+        world.cancel(made.ids[0])
+    assert refused.value.code == "finished"
+    assert not [text for text in statements if "UPDATE runs" in text]

@@ -14,6 +14,7 @@ from zsched.model.spans import of_numbers
 from zsched.model.types import JobId, JobSpec, RunStatus, WorkerId
 from zsched.protocol import Cancel as CancelFrame
 from zsched.protocol import Ready
+from zsched.scheduler.dispatcher import owners
 from zsched.scheduler.dispatcher.acts import Rerun
 from zsched.scheduler.dispatcher.bulk import Action, Bulk, Selection
 from zsched.scheduler.dispatcher.commands import (
@@ -249,14 +250,15 @@ def test_edits_and_reruns_keep_to_the_priority_of_their_token(world: World) -> N
     assert world.job(job).priority == -1
 
 
-def test_tasks_of_an_ended_array_run_again_within_the_bounds_of_their_token(world: World) -> None:
+def test_tasks_run_again_within_the_bounds_of_their_token(world: World) -> None:
     ci, bound = token(world, "ci", pending_max=1), token(world, "bound", priority_max=5)
     (array,) = submit(world, ci, replace(JOB, array=parse_array("0-2")))
     world.ask(Cancel(array, ci))
     (other,) = submit(world, ci)
-    for act in (Rerun(array, ci), RerunTasks(array, ci, (0, 0))):
-        with pytest.raises(QuotaError):
-            world.ask(act)
+    with pytest.raises(QuotaError):
+        world.ask(Rerun(array, ci))
+    with pytest.raises(QuotaError):
+        world.ask(RerunTasks(array, ci, (0, 0)))
     world.ask(Cancel(other, ci))
     world.ask(RerunTasks(array, ci, (0, 0)))
     # It is pending itself now, and one job.
@@ -325,6 +327,18 @@ def test_jobs_of_a_revoked_token_go_on_unless_their_end_is_asked_for(world: Worl
     world.wait(61_000)
     assert world.states(job) == ["pending"]
     assert world.states(cron) == ["pending"], "its schedule fired"
+
+
+def test_end_of_the_arrays_of_a_token_goes_over_several_turns(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(owners, "TURN_ROWS_MAX", 3)
+    ci = token(world, "ci")
+    jobs = submit(world, ci, *[JobSpec(name="array", command="true", array=parse_array("0-2"))] * 3)
+    world.ask(RevokeToken("ci", ADMIN, jobs=True))
+    assert [world.job(job).status for job in jobs] == ["cancelled", "pending", "pending"]
+    assert world.next_tick_ms == world.mono_ms
+    for _ in jobs:
+        world.turn()
+    assert [world.job(job).status for job in jobs] == ["cancelled"] * 3
 
 
 def test_token_revoked_with_its_jobs_ends_those_jobs_only(world: World) -> None:

@@ -78,7 +78,7 @@ def test_array_of_jobs_names_earlier_ones_by_their_places(rest: Rest) -> None:
         ([99], "job 99 does not exist"),
         ([1, "1"], "1 names a job that stands there already: name it once"),
         (["1.3"], "job 1 has one task: name the job alone"),
-        (["1:same"], "1:same is for two arrays: this job is none"),
+        (["1:same"], "1:same is for two arrays: this job has no tasks"),
         (["1.2:same"], "1.2:same names one task: `same` is for a whole array"),
         ([2], "job 2 has a schedule: a recurring job has no end"),
     ],

@@ -152,12 +152,21 @@ def _as_json(value: Any) -> Any:
 
 
 def with_own_place(jobs: Mapping[str, View]) -> dict[str, View]:
-    """The jobs with our folder and our umask as hints, where they name none."""
+    """The jobs with our folder and our umask as hints, where they name none. A relative `cwd` is below our folder.
+    Raises Failure.
+    """
     hints = {"cwd": ("cwd_hint", placement.folder()), "umask": ("umask_hint", placement.own_umask())}
     return {
-        name: {hint: value for field, (hint, value) in hints.items() if value and not {field, hint} & job.keys()} | job
+        name: {hint: value for field, (hint, value) in hints.items() if value and not {field, hint} & job.keys()}
+        | job
+        | _own_folder(name, job.get("cwd"))
         for name, job in jobs.items()
     }
+
+
+def _own_folder(name: str, cwd: object) -> View:
+    """A job's folder from our own one; empty without a text, which REST refuses."""
+    return {"cwd": placement.absolute(cwd, f"job {name}: cwd")} if isinstance(cwd, str) and cwd else {}
 
 
 def show(jobs: Mapping[str, View], *, as_json: bool) -> None:

@@ -25,12 +25,7 @@ def read(arguments: Mapping[str, options.Value]) -> Fields:
     if wanted:
         fields["artifacts"] = wanted
     if (cwd := options.text(arguments, "--cwd")) is not None:
-        base = "/" if cwd.startswith("/") else folder()
-        if base is None:
-            raise exits.Failure(
-                f"--cwd {cwd}: your own folder is gone or has no name in UTF-8: write the whole path", exits.USAGE
-            )
-        fields["cwd"] = os.path.join(base, cwd)
+        fields["cwd"] = absolute(cwd, "--cwd")
     elif not sent and not wanted:
         fields["cwd_hint"] = folder()
     if (umask := options.text(arguments, "--umask")) is not None:
@@ -40,6 +35,15 @@ def read(arguments: Mapping[str, options.Value]) -> Fields:
     if arguments["--stdin"]:
         fields["stdin"] = own_stdin()
     return fields
+
+
+def absolute(cwd: str, option: str) -> str:
+    """A folder that is named from our own one, for a host that does not know ours. Raises Failure."""
+    base = "/" if cwd.startswith("/") else folder()
+    if base is None:
+        sentence = f"{option} {cwd}: your own folder is gone or has no name in UTF-8: write the whole path"
+        raise exits.Failure(sentence, exits.USAGE)
+    return os.path.join(base, cwd)
 
 
 def folder() -> str | None:

@@ -7,9 +7,11 @@ the same time.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import accumulate, islice
 from typing import Annotated, Final
 
 from msgspec import Struct
@@ -30,12 +32,20 @@ class TaskArray:
 
     parts: tuple[range, ...]
     cap: int | None = None
+    # The first index of each part, and the number of tasks before it and at the end: there may be a thousand parts.
+    _firsts: list[int] = field(init=False, repr=False, compare=False)
+    _before: list[int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_firsts", [part[0] for part in self.parts])
+        object.__setattr__(self, "_before", list(accumulate(map(len, self.parts), initial=0)))
 
     def __len__(self) -> int:
-        return sum(map(len, self.parts))
+        return self._before[-1]
 
     def __contains__(self, index: int) -> bool:
-        return any(index in part for part in self.parts)
+        place = bisect_right(self._firsts, index)
+        return place > 0 and index in self.parts[place - 1]
 
     def __iter__(self) -> Iterator[int]:
         for part in self.parts:
@@ -55,20 +65,18 @@ class TaskArray:
 
     def position(self, index: int) -> int:
         """The number of tasks whose index is lower."""
-        before = 0
-        for part in self.parts:
-            if index <= part[0]:
-                break
-            before += len(part[: -(-(index - part.start) // part.step)])
-        return before
+        place = bisect_left(self._firsts, index)
+        if not place:
+            return 0
+        part = self.parts[place - 1]
+        return self._before[place - 1] + min(len(part), -(-(index - part.start) // part.step))
 
     def at(self, position: int) -> int | None:
         """The index of the task with this many before it; None: there is no such task."""
-        for part in self.parts:
-            if 0 <= position < len(part):
-                return part[position]
-            position -= len(part)
-        return None
+        if not 0 <= position < len(self):
+            return None
+        place = bisect_right(self._before, position) - 1
+        return self.parts[place][position - self._before[place]]
 
     def count(self, first: int, last: int) -> int:
         """The number of tasks with an index from `first` to `last`, both included."""
@@ -77,13 +85,11 @@ class TaskArray:
     def take(self, first: int, last: int, most: int) -> list[int]:
         """The lowest indexes from `first` to `last`, both included; at most `most`."""
         taken: list[int] = []
-        for part in self.parts:
-            if part[-1] < first or part[0] > last:
-                continue
+        for part in islice(self.parts, max(0, bisect_right(self._firsts, first) - 1), None):
+            if part[0] > last or len(taken) == most:
+                break
             begin = -(-(max(first, part.start) - part.start) // part.step)
             taken += [index for index in part[begin : begin + most - len(taken)] if index <= last]
-            if len(taken) == most:
-                break
         return taken
 
 

@@ -40,7 +40,7 @@ HOLD_JOB: Final = """
 HOLD_RUNS: Final = "UPDATE runs SET blocked = blocked | 8 WHERE job_id = ? AND status IN ('pending', 'running')"
 RELEASE_JOB: Final = """
     UPDATE jobs SET held_ms = NULL, hold_reason = NULL, updated_ms = ?
-    WHERE job_id = ? AND held_ms IS NOT NULL RETURNING job_id"""
+    WHERE job_id = ? AND held_ms IS NOT NULL RETURNING task_array IS NOT NULL"""
 RELEASE_RUNS: Final = "UPDATE runs SET blocked = blocked & ~8 WHERE job_id = ? AND status IN ('pending', 'running')"
 # The last run of a job, and what the job says of the next one; its owner, if its pending jobs are counted.
 LAST_RUN: Final = """

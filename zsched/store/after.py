@@ -15,10 +15,27 @@ PARENTS: Final = """
         CASE WHEN pending + running + unmade = 0 THEN status END, task_array, success + failed + cancelled > 0,
         (SELECT count(*) FROM dependencies d WHERE d.parent_id = jobs.job_id AND d.judged = 2)
     FROM jobs WHERE job_id IN (VALUES (?)) AND removing_ms IS NULL"""
-# Why those of the last runs of a job failed that did, up to a number of runs.
-LAST_FAILURES: Final = """
-    SELECT reason FROM (SELECT status, reason FROM runs WHERE job_id = ? ORDER BY run_id DESC LIMIT ?) AS latest
-    WHERE status = 'failed'"""
+# Reasons of failures without a start: also a condition of the index runs_failed_of_array.
+_STARTED: Final = "reason NOT IN ('dependency', 'expired', 'quarantined')"
+_LATEST_FAILURES: Final = f"""
+            SELECT f.run_id, f.task FROM runs f
+            WHERE f.of_array = 1 AND f.status = 'failed' AND f.{_STARTED} AND f.job_id = jobs.job_id
+            ORDER BY f.run_id DESC LIMIT 1000"""
+# Of some failed jobs, those that had started. A task of an array counts if it has failed so in its last run, and has
+# not ended since without a run. More than 1,000 such failures of an array are not looked at: then it has started.
+HAVE_RUN: Final = f"""
+    SELECT job_id FROM jobs WHERE job_id IN (VALUES (?)) AND CASE WHEN task_array IS NULL THEN EXISTS (
+        SELECT 1 FROM (SELECT reason FROM runs WHERE runs.job_id = jobs.job_id ORDER BY run_id DESC LIMIT 1) AS latest
+        WHERE {_STARTED})
+    ELSE (SELECT count(*) FROM ({_LATEST_FAILURES}) AS failures) = 1000 OR EXISTS (
+        SELECT 1 FROM ({_LATEST_FAILURES}) AS latest
+        WHERE NOT EXISTS (
+            SELECT 1 FROM runs n
+            WHERE n.of_array = 1 AND n.job_id = jobs.job_id AND n.task = latest.task AND n.run_id > latest.run_id)
+        AND latest.task > coalesce((
+            SELECT s.last_task FROM task_ranges s WHERE s.job_id = jobs.job_id AND s.first_task <= latest.task
+            ORDER BY s.first_task DESC LIMIT 1), -1))
+    END"""
 # The open dependencies of a job, and how many there are.
 WAITS_FOR: Final = """
     SELECT d.parent_id, d.task, d.ends, j.status FROM dependencies d JOIN jobs j ON j.job_id = d.parent_id
@@ -35,6 +52,7 @@ SETTLE_TASKS: Final = """
     ON CONFLICT (settled_id, first_task) DO UPDATE SET last_task =
         CASE WHEN excluded.last_task > settled.last_task THEN excluded.last_task ELSE settled.last_task END"""
 SETTLED: Final = "SELECT settled_id, first_task, last_task FROM settled ORDER BY settled_id, first_task LIMIT ?"
+# All of a job, of which nothing is left to judge.
 UNSETTLE: Final = "DELETE FROM settled WHERE settled_id IN (VALUES (?))"
 UNSETTLE_JOBS: Final = "DELETE FROM settled WHERE settled_id IN (VALUES (?)) AND first_task = -1"
 UNSETTLE_TASKS: Final = "DELETE FROM settled WHERE settled_id = ? AND first_task BETWEEN ? AND ?"

@@ -84,6 +84,16 @@ RANGES: Final = f"""
         ORDER BY b.first_task DESC LIMIT 1), 0)
     ORDER BY first_task"""
 ADD_RANGE: Final = f"INSERT INTO task_ranges (job_id, {_RANGE}) VALUES (?, ?, ?, ?, ?, ?)"
+# All ranges of a job in up to three states, where there are many: their number up to a bound, the tasks of a job whose
+# indexes have equal steps, and a change that merges none.
+COUNT_RANGES: Final = "SELECT count(*) FROM (SELECT 1 FROM task_ranges WHERE job_id = ? LIMIT ?) AS found"
+COUNT_TASKS: Final = """
+    SELECT coalesce(sum((last_task - first_task) / ? + 1), 0) FROM task_ranges
+    WHERE job_id = ? AND state IN (?, ?, ?)"""
+SPANS: Final = "SELECT first_task, last_task FROM task_ranges WHERE job_id = ? AND state IN (?, ?, ?)"
+CHANGE_ALL: Final = """
+    UPDATE task_ranges SET state = ?, again = coalesce(?, again), reason = ?
+    WHERE job_id = ? AND state IN (?, ?, ?)"""
 BEGIN_LATER: Final = "UPDATE task_ranges SET first_task = ? WHERE job_id = ? AND first_task = ?"
 DELETE_RANGES: Final = "DELETE FROM task_ranges WHERE job_id = ? AND first_task BETWEEN ? AND ?"
 

@@ -6,6 +6,7 @@ Reads only, in one transaction, so it may run while a scheduler runs. Memory gro
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -224,13 +225,14 @@ def _replace_by_ranges(
             continue
         if waiting.get(job_id, 0) != placeless:
             findings.add(f"job {job_id} counts {placeless} runs without a place, it has {waiting.get(job_id, 0)}")
-        covered, before = 0, -1
+        covered, before, indexes = 0, -1, sorted(known)
         for first, final, state in engine.execute(_RANGES, (job_id,)):
             if first <= before:
                 findings.add(f"two ranges of tasks of job {job_id} have the task {first}")
             before = final
-            for task in [task for task in known if first <= task <= final]:
-                tasks[known.pop(task)] -= 1
+            for task in indexes[bisect_left(indexes, first) : bisect_right(indexes, final)]:
+                if task in known:
+                    tasks[known.pop(task)] -= 1
             count = array.count(first, final)
             covered += count
             findings.ranged[job_id][_UNMADE if state in LIVE else state] += count

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Final
 
 from zsched.model.after import Dependency, Ends
 from zsched.model.arrays import read_array
@@ -18,11 +17,8 @@ from zsched.model.types import JobId, RunStatus
 from zsched.store import after
 from zsched.store.contract import Again, Parent, TaskStep
 from zsched.store.engine import Row
-from zsched.store.followers import NEVER_RAN, WHOLE, End, FollowersWriter
+from zsched.store.followers import WHOLE, End, FollowersWriter
 from zsched.store.tasks import ALL
-
-# How many of the last runs of an array tell why it has failed.
-_LAST_RUNS: Final = 100
 
 
 class DependenciesWriter(FollowersWriter):
@@ -32,24 +28,26 @@ class DependenciesWriter(FollowersWriter):
         changing = self._ledger.counting
         unwritten = self._ledger.unwritten(changing.intersection(jobs))
         found: dict[JobId, Parent] = {}
-        for job_id, owner, recurring, status, tasks, some, followers in self._engine.execute_list(
-            after.PARENTS, [(job,) for job in jobs]
-        ):
+        stored = self._engine.execute_list(after.PARENTS, [(job,) for job in jobs])
+        ran = self._have_run([job_id for job_id, _, _, status, *_ in stored if status == RunStatus.FAILED])
+        for job_id, owner, recurring, status, tasks, some, followers in stored:
             ended = None if status is None or job_id in changing else RunStatus(status)
             found[JobId(job_id)] = Parent(
                 owner=owner or "",
                 recurring=bool(recurring),
                 ended=ended,
-                ran=ended is not RunStatus.FAILED or self._ran(job_id, 1 if tasks is None else _LAST_RUNS),
+                ran=ended is not RunStatus.FAILED or job_id in ran,
                 array=None if tasks is None else read_array(tasks),
                 some_ended=bool(some) or (job_id in unwritten and any(unwritten[job_id][2:5])),
                 followers=followers,
             )
         return found
 
-    def _ran(self, job_id: int, runs: int) -> bool:
-        """Whether a job that has failed had started, by those of its last runs that failed."""
-        return any(reason not in NEVER_RAN for (reason,) in self._execute(after.LAST_FAILURES, (job_id, runs)))
+    def _have_run(self, failed: Sequence[int]) -> set[int]:
+        """Those of some failed jobs that had started, by their last runs or those of their tasks."""
+        if not failed:
+            return set()
+        return {job_id for (job_id,) in self._engine.execute_list(after.HAVE_RUN, [(job_id,) for job_id in failed])}
 
     def _await_parents(self, jobs: Iterable[tuple[JobId, Sequence[Dependency]]]) -> None:
         """Store what jobs wait for. What has ended already is judged at the end of the turn."""
@@ -80,8 +78,9 @@ class DependenciesWriter(FollowersWriter):
         """A job that has ended will run again: it waits as a new one does, but for jobs that were removed. Returns
         whether it waits for any.
         """
-        # Of its dependents, those that are not judged yet wait for its next end.
-        self._engine.execute_list(after.UNSETTLE, [(job_id,)])
+        # Of its dependents, those that are not judged yet wait for its next end. Its tasks that have ended stay
+        # settled: some of an array may not run again.
+        self._engine.execute_list(after.UNSETTLE_JOBS, [(job_id,)])
         if not waits_for:
             return False
         self._engine.execute_list(after.FORGET, [(job_id,)])

@@ -6,6 +6,7 @@ Tasks of an array that wait are ranges in the state `waits`, so nothing is store
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
@@ -24,6 +25,8 @@ from zsched.store.tasks import ALL, Part
 WHOLE: Final = -1
 # Failures without a start.
 NEVER_RAN: Final = frozenset({Reason.DEPENDENCY, Reason.EXPIRED, Reason.QUARANTINED})
+# Indexes of tasks between which ranges are read in one statement.
+_NEAR: Final = 100
 _HOW: Final = {RunStatus.SUCCESS: "succeeded", RunStatus.FAILED: "failed", RunStatus.CANCELLED: "was cancelled"}
 
 
@@ -82,10 +85,13 @@ class FollowersWriter(RerunsWriter):
         if array is None:
             self._engine.execute_list(after.UNSETTLE, [(job_id,)])
             return 0
+        followers = [JobId(child_id) for (child_id,) in self._execute(after.FOLLOWERS, (job_id,))]
+        # Each task may change ranges of each follower.
+        count = max(1, most // max(1, len(followers)))
         looked: list[int] = []
         for first, last in parts:
-            looked += array.take(max(first, (looked[-1] + 1) if looked else 0), last, most - len(looked))
-            if len(looked) >= most:
+            looked += array.take(max(first, (looked[-1] + 1) if looked else 0), last, count - len(looked))
+            if len(looked) >= count:
                 break
         ends = self._ends_of_tasks(job_id, looked)
         if ends:
@@ -93,22 +99,19 @@ class FollowersWriter(RerunsWriter):
             if edges:
                 self._judge(edges, {(job_id, task): end for task, end in ends.items()}, now_ms)
                 return len(edges)
-        followers = [JobId(child_id) for (child_id,) in self._execute(after.FOLLOWERS, (job_id,))]
         for child_id in followers:
             self._follow_tasks(child_id, job_id, ends, now_ms)
-        self._unsettle_tasks(job_id, parts, looked[-1] if len(looked) >= most else None)
+        if len(looked) < count:
+            self._execute(after.UNSETTLE_TASKS, (job_id, parts[0][0], parts[-1][0]))
+        else:
+            self._unsettle_tasks(job_id, [part for part in parts if part[0] <= looked[-1]], looked[-1])
         return len(looked) * max(1, len(followers))
 
-    def _unsettle_tasks(self, job_id: JobId, parts: Sequence[Row], reached: int | None) -> None:
-        """The tasks of some parts were looked at, up to one index; None: all of them."""
+    def _unsettle_tasks(self, job_id: JobId, parts: Sequence[Row], reached: int) -> None:
+        """The tasks of some parts were looked at, up to an index in the last one of them."""
         self._execute(after.UNSETTLE_TASKS, (job_id, parts[0][0], parts[-1][0]))
-        if reached is not None:
-            left: dict[int, int] = {}
-            for first, last in parts:
-                if last > reached:
-                    begin = max(first, reached + 1)
-                    left[begin] = max(last, left.get(begin, last))
-            self._engine.sendmany(after.SETTLE_TASKS, [(job_id, *part) for part in left.items()])
+        if (last := max(part[1] for part in parts)) > reached:
+            self._engine.send(after.SETTLE_TASKS, (job_id, reached + 1, last), rows=1)
 
     def _judge(self, edges: Sequence[Row], ended: Mapping[tuple[int, int], End | None], now_ms: int) -> None:
         """Judge dependencies, given as rows of after.OPEN, on jobs and tasks that have ended so; None: the job was
@@ -123,16 +126,26 @@ class FollowersWriter(RerunsWriter):
         self._engine.sendmany(after.JUDGE, [edge[:3] for edge in edges])
         for why, children in failed.items():
             change = Change(at_ms=now_ms, detail=why)
-            rows: list[Row] = [(child_id,) for child_id in children]
-            self._move_list((PENDING, Cause.STRAND), (transitions.STRAND, (why, now_ms)), rows, change)
-            for job_id in (JobId(child_id) for child_id in children):
-                if job_id in self._arrays:
-                    # As long as an array waits, none of its tasks has a run.
-                    self._end_unmade(job_id, self._array(job_id).array, ALL, Reason.DEPENDENCY, change)
+            plain, arrays = self._parted(children)
+            if plain:
+                self._move_list((PENDING, Cause.STRAND), (transitions.STRAND, (why, now_ms)), plain, change)
+            for job_id in arrays:
+                self._end_unmade(job_id, self._array(job_id).array, ALL, Reason.DEPENDENCY, change)
         if met:
-            self._ahead.waiting = None
-            self._engine.execute_list(after.FREE, [(child_id,) for child_id in met])
-            self._arrays.stir(map(JobId, met))
+            plain, arrays = self._parted(met)
+            if plain:
+                self._ahead.waiting = None
+                self._engine.execute_list(after.FREE, plain)
+            self._arrays.stir(arrays)
+
+    def _parted(self, children: Iterable[int]) -> tuple[list[Row], list[JobId]]:
+        """Jobs that wait, without those that are arrays, and these. An array that waits has no pending run, but perhaps
+        a million earlier ones, which no statement should read.
+        """
+        jobs = [JobId(child_id) for child_id in children]
+        return [(job_id,) for job_id in jobs if job_id not in self._arrays], [
+            job_id for job_id in jobs if job_id in self._arrays
+        ]
 
     def _task_array(self, job_id: JobId) -> TaskArray | None:
         states = self._arrays.states([job_id])
@@ -147,11 +160,12 @@ class FollowersWriter(RerunsWriter):
         for task, status, reason in self._engine.execute_list(after.LAST_OF_TASKS, rows, (job_id,)):
             if RunStatus(status) in TERMINAL:
                 found[task] = End(RunStatus(status), status != RunStatus.FAILED or reason not in NEVER_RAN)
-        for span in ranges.overlapping(self._engine, job_id, tasks[0], tasks[-1]):
-            for task in (task for task in tasks if span.first <= task <= span.last):
-                found.pop(task, None)
-                if span.state in ranges.ENDS:
-                    found[task] = End(ranges.ENDS[span.state], span.reason not in NEVER_RAN)
+        for near in _near(tasks):
+            for span in ranges.overlapping(self._engine, job_id, near[0], near[-1]):
+                for task in near[bisect_left(near, span.first) : bisect_right(near, span.last)]:
+                    found.pop(task, None)
+                    if span.state in ranges.ENDS:
+                        found[task] = End(ranges.ENDS[span.state], span.reason not in NEVER_RAN)
         return found
 
     # --- what follows ---
@@ -190,6 +204,17 @@ class FollowersWriter(RerunsWriter):
         for (parent_id,) in leaders:
             self._watching().add(parent_id)
             self._settle_part(parent_id, ALL)
+
+
+def _near(tasks: Sequence[int]) -> list[list[int]]:
+    """Indexes in groups that lie near to each other: there may be a hundred thousand ranges between others."""
+    groups: list[list[int]] = []
+    for task in tasks:
+        if groups and task - groups[-1][-1] <= _NEAR:
+            groups[-1].append(task)
+        else:
+            groups.append([task])
+    return groups
 
 
 def _parts(array: TaskArray, tasks: Collection[int]) -> list[Part]:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import Final, NamedTuple
 
 from zsched.model.arrays import TaskArray
+from zsched.model.limits import RANGES_MERGED_MAX
 from zsched.model.types import JobId, RunStatus
 from zsched.store import array_sql
 from zsched.store.engine import Engine, ReadEngine, Row
@@ -68,6 +69,8 @@ class Ranges:
         `again`: as before. Returns their number.
         """
         first, last = part
+        if first <= array.first and last >= array.last and self._has_many(job_id):
+            return self._change_all(job_id, array, was, became)
         old = self._with_neighbours(job_id, array, first, last)
         state, again, reason = became
         new: list[Range] = []
@@ -87,6 +90,21 @@ class Ranges:
                 new.append(span._replace(first=array.take(inside[1] + 1, span.last, 1)[0]))
         if changed:
             self._replace(job_id, old, _merged(new, array))
+        return changed
+
+    def _has_many(self, job_id: JobId) -> bool:
+        ((count,),) = self._engine.execute(array_sql.COUNT_RANGES, (job_id, RANGES_MERGED_MAX))
+        return bool(count == RANGES_MERGED_MAX)
+
+    def _change_all(self, job_id: JobId, array: TaskArray, was: Collection[str], became: Row) -> int:
+        """As `change`, for all tasks of an array, without reading each range."""
+        of_job: Row = (job_id, *(sorted(was) * len(LIVE))[: len(LIVE)])
+        if len(array.parts) == 1:
+            changed = int(self._engine.execute(array_sql.COUNT_TASKS, (array.parts[0].step, *of_job))[0][0])
+        else:
+            changed = sum(array.count(*span) for span in self._engine.execute(array_sql.SPANS, of_job))
+        if changed:
+            self._engine.execute(array_sql.CHANGE_ALL, (*became, *of_job))
         return changed
 
     def make_again(self, job_id: JobId, array: TaskArray, part: Sequence[int], chosen: Collection[int]) -> None:

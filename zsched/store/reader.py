@@ -16,7 +16,7 @@ from zsched.model.names import DEFAULT_QUEUE
 from zsched.model.queues import Queue
 from zsched.model.records import Event, ForeignRuns, Instance, Usage, UsageBy
 from zsched.model.types import Job, JobId, Run, RunId, RunStatus, Stream, Worker, WorkerId, WorkerStatus
-from zsched.store import after, array_sql, filters, queues, ranges, removal, rows, sql, usage
+from zsched.store import after, array_sql, content_sql, filters, queues, ranges, removal, rows, sql, usage
 from zsched.store.blocks import Blocks
 from zsched.store.contract import EventFilter, JobFilter, Old, QueueState, RunOutput, Submitted, Task, Waits
 from zsched.store.engine import ReadEngine, Row
@@ -144,7 +144,7 @@ class EngineReader:
                 without |= dict.fromkeys(array.take(*part, _TASKS_AT_ONCE), span)
             for index in array.take(low, high, _TASKS_AT_ONCE):
                 task = _task(index, without.get(index), runs.get(index))
-                if status in (None, task.status):
+                if task is not None and status in (None, task.status):
                     yield task if blocks is None else replace(task, entry=blocks.entry(job.job_id, index))
 
     def live_run(self, job_id: JobId) -> Run | None:
@@ -160,7 +160,7 @@ class EngineReader:
         return rows.readable_demand(stored[0][0]) if stored else None
 
     def output(self, run_id: RunId) -> RunOutput | None:
-        stored = self._execute(sql.OUTPUT, (run_id,))
+        stored = self._execute(content_sql.OUTPUT, (run_id,))
         if not stored:
             return None
         form, *kept = stored[0]
@@ -169,7 +169,7 @@ class EngineReader:
         return RunOutput(form == "text", stdout, stderr)
 
     def artifacts(self, run_id: RunId) -> list[Listed]:
-        stored = self._execute(sql.ARTIFACTS, (run_id,))
+        stored = self._execute(content_sql.ARTIFACTS, (run_id,))
         try:
             return read_listing(stored[0][0]) if stored else []
         except DAMAGED:
@@ -179,7 +179,7 @@ class EngineReader:
         begin = 1
         for listed in self.artifacts(run_id):
             if listed.path == path:
-                return bytes(self._execute(sql.ARTIFACT, (begin, listed.size, run_id))[0][0])
+                return bytes(self._execute(content_sql.ARTIFACT, (begin, listed.size, run_id))[0][0])
             begin += listed.size
         return None
 
@@ -315,12 +315,13 @@ class EngineReader:
         ]
 
 
-def _task(index: int, span: ranges.Range | None, last: Run | None) -> Task:
-    """A task by its range, or else by its last run."""
+def _task(index: int, span: ranges.Range | None, last: Run | None) -> Task | None:
+    """A task by its range, or else by its last run; None if its job is being removed, and neither is left."""
     if span is not None:
         status = ranges.ENDS.get(span.state, RunStatus.PENDING)
         return Task(index=index, status=status, held=span.state == ranges.HELD, reason=span.reason, last=last)
-    assert last is not None, "a task without a range has a run"
+    if last is None:
+        return None
     return Task(index=index, status=last.status, held=bool(last.blocked & 8), reason=last.reason, last=last)
 
 

@@ -50,7 +50,7 @@ class RetentionWriter:
         jobs = [row for row in looked if row[2] < old.ended_ms and not row[7] and row[0] not in changing]
         needed = self._needed(jobs)
         jobs = [row for row in jobs if row[0] not in needed]
-        few = _within(jobs)
+        few = self._within(jobs)
         if few:
             self._remove(few, actor, now_ms)
         elif jobs:
@@ -64,7 +64,7 @@ class RetentionWriter:
         jobs = self._engine.execute(acts.REMOVABLE, (job_id,))
         if not jobs or job_id in self._ledger.counting:
             return False
-        if _is_large(jobs[0]):
+        if self._runs(jobs[0]) > PURGE_RUNS_MAX:
             self._remove_some(jobs[0], actor, now_ms, reason)
         else:
             self._remove(jobs, actor, now_ms, reason)
@@ -97,12 +97,32 @@ class RetentionWriter:
         if engine.execute(removal.NOTE_REMOVING, (now_ms, job_id)):
             self._note(f"job {job_id} is being removed" + (f"; {reason}" if reason else ""), actor, now_ms)
         runs = engine.execute(removal.DELETE_SOME_RUNS, (job_id, PURGE_RUNS_MAX))
-        if len(runs) < PURGE_RUNS_MAX:
-            entries = engine.execute(removal.DELETE_SOME_ENTRIES, (job_id, job_id, PURGE_ENTRIES_MAX))
-            if len(entries) < PURGE_ENTRIES_MAX:
-                self._remove([row], actor, now_ms, reason)
-                return True
-        return False
+        left = PURGE_RUNS_MAX - len(runs)
+        if not left:
+            return False
+        if len(engine.execute(removal.DELETE_SOME_RANGES, (job_id, job_id, left))) == left:
+            return False
+        if len(engine.execute(removal.DELETE_SOME_ENTRIES, (job_id, job_id, PURGE_ENTRIES_MAX))) == PURGE_ENTRIES_MAX:
+            return False
+        self._remove([row], actor, now_ms, reason)
+        return True
+
+    def _runs(self, row: Row) -> int:
+        """How many runs or tasks a job has, a row of removal.ENDED_JOBS, up to one more than a step removes."""
+        if not row[9]:
+            return 1
+        most = PURGE_RUNS_MAX + 1
+        # Its tasks may have run several times, or not at all.
+        return max(min(sum(row[3:6]), most), int(self._engine.execute(removal.COUNT_RUNS, (row[0], most))[0][0]))
+
+    def _within(self, jobs: list[Row]) -> list[Row]:
+        """The first of the jobs, as many as one step may remove."""
+        runs = 0
+        for place, row in enumerate(jobs):
+            runs += self._runs(row)
+            if runs > PURGE_RUNS_MAX:
+                return jobs[:place]
+        return jobs
 
     def _remove(self, jobs: list[Row], actor: str, now_ms: int, reason: str = "") -> None:
         """Remove jobs, given as rows of removal.ENDED_JOBS."""
@@ -218,21 +238,6 @@ class RetentionWriter:
             note = Note(at_ms=now_ms, actor="retention", became=EventKind.TOKEN_REMOVED, detail=detail)
             self._ledger.note(note)
         return len(old)
-
-
-def _is_large(row: Row) -> bool:
-    """Whether a job, a row of removal.ENDED_JOBS, has too many runs for one step."""
-    return bool(row[9]) and sum(row[3:6]) > PURGE_RUNS_MAX
-
-
-def _within(jobs: list[Row]) -> list[Row]:
-    """The first of the jobs, as many as one step may remove."""
-    tasks = 0
-    for place, row in enumerate(jobs):
-        tasks += sum(row[3:6]) if row[9] else 1
-        if tasks > PURGE_RUNS_MAX:
-            return jobs[:place]
-    return jobs
 
 
 def _shown(jobs: Sequence[int] | dict[int, int]) -> spans.Spans:

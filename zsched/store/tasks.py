@@ -132,8 +132,12 @@ class TasksWriter(Lives):
         assert state.max_fails is not None
         detail = f"more than {counted(state.max_fails, 'task')} of its array had failed"
         change = Change(at_ms=now_ms, detail=detail)
-        self._move((PENDING, Cause.GIVE_UP), transitions.GIVE_UP_TASKS, (detail, now_ms, state.job_id, *ALL), change)
-        self._end_unmade(state.job_id, state.array, ALL, Reason.MAX_FAILS, change)
+        # Each of its running tasks that ends comes here once more.
+        if state.pending:
+            values = (detail, now_ms, state.job_id, *ALL)
+            self._move((PENDING, Cause.GIVE_UP), transitions.GIVE_UP_TASKS, values, change)
+        if state.unmade:
+            self._end_unmade(state.job_id, state.array, ALL, Reason.MAX_FAILS, change)
 
     def _end_unmade(
         self,

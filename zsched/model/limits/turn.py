@@ -61,6 +61,10 @@ JUDGE_JOBS_MAX = 100
 # Tasks of arrays that one turn makes. The next turn comes at once and goes on.
 TURN_TASKS_MAX = 4_000
 
+# Ranges of tasks of one array, from which on an act on all of its tasks changes their states alone, and neither reads
+# nor merges them.
+RANGES_MERGED_MAX = 1_000
+
 # Tasks that one step of a rerun looks at; runs, and blocks of entries, that a step of a large array's removal removes.
 RERUN_TASKS_MAX = 4_000
 PURGE_RUNS_MAX = 2_000

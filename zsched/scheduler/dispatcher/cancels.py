@@ -37,7 +37,9 @@ class Cancels:
         """Raises ConflictError when nothing of the job is live, and what `owners.find_job` raises."""
         job = owners.find_job(self._store, command.job_id, command.by)
         part = None if command.tasks is None else tasks.find_part(job, command.tasks)
-        if not self.cancel(job.job_id, command.by.actor, now, command.reason, part):
+        # Of an array that has ended, no statement should read the runs.
+        live = job.array is None or self._store.last_fire_lives(job.job_id)
+        if not live or not self.cancel(job.job_id, command.by.actor, now, command.reason, part):
             named = "" if part is None else "these tasks of "
             sentence = f"Nothing of {named}job {job.job_id} is pending or running"
             if job.schedule is not None and job.ended_ms is None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from msgspec.structs import replace
 
 from zsched.model.access import Caller, Token
-from zsched.model.limits import BULK_JOBS_MAX
+from zsched.model.limits import BULK_JOBS_MAX, TURN_ROWS_MAX
 from zsched.model.types import Job, JobId, JobSpec, Now
 from zsched.scheduler.dispatcher.commands import (
     BadTokenError,
@@ -106,7 +106,8 @@ def demand_priority(token: Token | None, priority: int) -> None:
 
 
 def end_jobs(store: Store, cancel: Callable[[JobId, str, Now], object], now: Now) -> bool:
-    """End the next jobs of a revoked token, at most BULK_JOBS_MAX. False: no token has any left.
+    """End the next jobs of a revoked token: at most BULK_JOBS_MAX, and no more after TURN_ROWS_MAX changed rows, for an
+    array may have thousands. False: no token has any left.
 
     Schedules are ended first, so that none of them fires behind the last job that was cancelled. `cancel` is given the
     job, the actor and the time.
@@ -120,11 +121,14 @@ def end_jobs(store: Store, cancel: Callable[[JobId, str, Now], object], now: Now
     # What is live follows from the jobs' counters, so the moves of this turn must be in them.
     store.flush_counters(now.wall_ms)
     live = store.live(ending.owner, ending.ended_to, BULK_JOBS_MAX - len(recurring))
-    for target in live:
+    begun, cancelled = store.rows_changed, 0
+    for cancelled, target in enumerate(live, 1):  # noqa: B007
         cancel(target.job_id, ending.actor, now)
+        if store.rows_changed - begun >= TURN_ROWS_MAX:
+            break
     if live:
-        store.access.note_ended(ending.token_id, live[-1].job_id)
-    if len(recurring) + len(live) < BULK_JOBS_MAX:
+        store.access.note_ended(ending.token_id, live[cancelled - 1].job_id)
+    if len(recurring) + len(live) < BULK_JOBS_MAX and cancelled == len(live):
         store.access.end_done(ending.token_id)
         log.info("token %s: its jobs are cancelled, and its schedules ended", ending.token_id)
     return True

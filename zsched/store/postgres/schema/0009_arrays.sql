@@ -12,6 +12,8 @@ ALTER TABLE runs ADD COLUMN of_array BIGINT NOT NULL DEFAULT 0;
 CREATE INDEX runs_of_array ON runs (job_id, task, run_id) WHERE of_array = 1;
 CREATE INDEX runs_live_of_array ON runs (job_id, task) WHERE of_array = 1 AND status IN ('pending', 'running');
 CREATE INDEX runs_placeless ON runs (job_id, task) WHERE status = 'pending' AND blocked IN (1, 5, 17);
+CREATE INDEX runs_failed_of_array ON runs (job_id, run_id)
+    WHERE of_array = 1 AND status = 'failed' AND reason NOT IN ('dependency', 'expired', 'quarantined');
 
 CREATE TABLE task_ranges (
     job_id     BIGINT NOT NULL REFERENCES jobs ON DELETE CASCADE,

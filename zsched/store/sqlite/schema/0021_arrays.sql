@@ -12,11 +12,14 @@ CREATE INDEX jobs_of_arrays ON jobs (job_id) WHERE task_array IS NOT NULL;
 CREATE INDEX jobs_removing ON jobs (job_id) WHERE removing_ms IS NOT NULL;
 
 -- The runs of arrays have indexes of their own; a plain run costs nothing here. The second holds the live ones, the third
--- those that wait for a place alone (4 is Blocked.LIMITED, 16 Blocked.AVOIDS).
+-- those that wait for a place alone (4 is Blocked.LIMITED, 16 Blocked.AVOIDS). The last one tells whether an array that
+-- has failed had started.
 ALTER TABLE runs ADD COLUMN of_array INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX runs_of_array ON runs (job_id, task, run_id) WHERE of_array = 1;
 CREATE INDEX runs_live_of_array ON runs (job_id, task) WHERE of_array = 1 AND status IN ('pending', 'running');
 CREATE INDEX runs_placeless ON runs (job_id, task) WHERE status = 'pending' AND blocked IN (1, 5, 17);
+CREATE INDEX runs_failed_of_array ON runs (job_id, run_id)
+    WHERE of_array = 1 AND status = 'failed' AND reason NOT IN ('dependency', 'expired', 'quarantined');
 
 -- The tasks of arrays that neither a live run nor their last run describes, as ranges of indexes that do not overlap:
 -- `unmade` ones become runs later, `held` ones when they are released, `waits` ones when
