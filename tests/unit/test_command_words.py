@@ -21,6 +21,7 @@ from zsched.client import cluster
 from zsched.client.client import Chunk, Client, ClientError, Group, Job, NotFound, Refused, Unreachable, WaitTimeout
 from zsched.commands import (
     acting,
+    artifacts,
     exits,
     line,
     options,
@@ -360,7 +361,7 @@ def test_utf8_bom_is_stripped_from_the_first_line_of_a_file(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("line", "fault"), [("a\0b", "can't have a NUL character"), ("x" * 16_385, "has 16385 bytes, at most 16384")]
+    ("line", "fault"), [("a\0b", "a NUL character can't be passed"), ("x" * 16_385, "has 16385 bytes, at most 16384")]
 )
 def test_a_line_that_can_be_no_command_is_named(
     line: str, fault: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -371,6 +372,24 @@ def test_a_line_that_can_be_no_command_is_named(
     assert out == ""
     assert err.startswith(f"zsched: line 3 of {tmp_path}/names: ")
     assert fault in err
+
+
+def test_wrong_line_of_stdin_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"good\nbad\xff\n")))
+    with pytest.raises(exits.Failure, match=r"line 2 of stdin is not UTF-8"):
+        list(submit.lines("-"))
+
+
+def test_place_for_an_index_without_a_shell_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        submit.main(["--dry-run", "--array=0-3", "--no-shell", "echo", "{}"])
+    assert capsys.readouterr().err.startswith("zsched submit: {} stands for an entry here, and not for the index")
+
+
+def test_folder_for_artifacts_is_named_when_it_can_not_be_used(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(exits.Failure, match=r"the folder .*/file can't be used: File exists"):
+        artifacts.save(str(tmp_path / "file"), "out", b"", 0o644)
 
 
 @pytest.mark.parametrize("command", ["submit", "run"])
