@@ -40,6 +40,7 @@ class Operation:
 _CONNECTED: Final = "A worker with this name is connected over ZeroMQ"
 _NO_SCHEDULE: Final = "The job has no schedule, or its schedule has ended"
 _NO_JOB, _NO_RUN, _NO_WORKER = "The job does not exist", "The run does not exist", "The worker does not exist"
+_NO_FLOW: Final = "A flow that is selected does not exist"
 _NO_TASK: Final = "The job does not exist, or has no such task"
 _NO_ARRAY: Final = "The job has no array"
 _NO_FOREIGN: Final = "The worker holds nothing for another database"
@@ -88,6 +89,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         "Cancel, hold, release, rerun or remove many jobs, or pause, resume or end many schedules",
         shapes.BulkDone,
         takes=body.BulkBody,
+        lacks=_NO_FLOW,
         example={"action": "cancel", "select": "5001-6000,7001"},
     ),
     "POST /jobs/purge": Operation(
@@ -102,6 +104,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         "Wait until any or all of many jobs have ended",
         shapes.Waited,
         takes=body.WaitBody,
+        lacks=_NO_FLOW,
         example={"select": "1-3", "timeout": "10ms"},
     ),
     "GET /jobs/{job}": Operation(
