@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from msgspec.structs import replace
 
@@ -487,13 +489,13 @@ def test_ended_arrays_are_not_read_to_find_the_live_ones(base: Base) -> None:
 @pytest.mark.parametrize("why", ["held", "after", "cap", "date"])
 def test_tasks_that_were_not_made_at_the_deadline_expire_at_once(base: Base, why: str) -> None:
     parent = base.submit()
-    fields = {
+    cases: dict[str, dict[str, Any]] = {
         "held": {"hold": True},
         "after": {"after": parse_after([parent])},
         "cap": {},
         "date": {"run_at_ms": NOW + 4_999},
-    }[why]
-    job_id = submit(base, "0-99999%2", deadline_ms=NOW + 5_000, **fields)
+    }
+    job_id = submit(base, "0-99999%2", deadline_ms=NOW + 5_000, **cases[why])
     make(base)
     base.turn()
     later = NOW + 5_000
@@ -506,7 +508,7 @@ def test_tasks_that_were_not_made_at_the_deadline_expire_at_once(base: Base, why
     base.turn()
 
 
-def test_a_deadline_that_has_passed_does_not_count_for_tasks_that_run_again(base: Base) -> None:
+def test_passed_deadline_does_not_count_for_tasks_that_run_again(base: Base) -> None:
     job_id = submit(base, "0-9", deadline_ms=NOW + 5_000, hold=True)
     later = NOW + 5_000
     base.store.make_tasks(later, 10)
