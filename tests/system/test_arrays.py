@@ -29,8 +29,8 @@ def has_lines(witness: Path, count: int) -> bool:
 
 
 def most_at_once(witness: Path) -> int:
-    """The most runs that were there at once, by what each wrote at its start (+) and its end (-). Those that were killed
-    with their worker are there until the test wrote that it is gone (!).
+    """The most runs that were there at once, by what each wrote at its start (+) and its end (-). Runs that were killed
+    with their worker count until the test wrote that they are gone (!).
     """
     signs = [line.split() for line in lines(witness)]
     ended = {run for sign, run in signs if sign == "-"}
