@@ -540,7 +540,7 @@ _MUTANTS: Final = (
     ),
     mutant(
         "a rerun leaves its dependents to be judged by its earlier end",
-        without_call("DependenciesWriter._await_again", "self._engine.execute_list(after.UNSETTLE, [(job_id,)])"),
+        without_call("DependenciesWriter._await_again", "self._engine.execute_list(after.UNSETTLE_JOBS, [(job_id,)])"),
     ),
     mutant("what a job waits for is removed", returns("RetentionWriter._needed", "set()")),
     mutant(

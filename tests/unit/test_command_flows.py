@@ -56,15 +56,6 @@ def test_fault_of_a_file_is_named(tmp_path: Path, text: str, said: str) -> None:
     assert str(failure.value) == f"{file}: {said}"
 
 
-def test_relative_folder_is_below_the_caller_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("PWD", raising=False)
-    jobs = {"a": {"cwd": "data"}, "b": {"cwd": "/srv"}, "c": {"cwd": ""}, "d": {"cwd": 1}, "e": {}}
-    placed = flow.with_own_place(jobs)
-    assert [placed[name].get("cwd") for name in jobs] == [f"{tmp_path}/data", "/srv", "", 1, None]
-    assert [placed[name].get("cwd_hint") for name in jobs] == [None, None, None, None, str(tmp_path)]
-
-
 def test_all_faults_of_a_file_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = written(tmp_path, "job = 1\nflow = 2\n[jobs]\na = 1\nb = 2\n")
     with pytest.raises(Failure, match=r"jobs\.b is not a table"):
@@ -75,6 +66,21 @@ def test_all_faults_of_a_file_are_named(tmp_path: Path, capsys: pytest.CaptureFi
         f"zsched: {file}: unknown 'flow': {only}",
         f"zsched: {file}: jobs.a is not a table: write [jobs.a] with a command",
     ]
+
+
+def test_relative_folder_is_below_the_caller_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PWD", raising=False)
+    jobs: dict[str, dict[str, Any]] = {
+        "a": {"cwd": "data"},
+        "b": {"cwd": "/srv"},
+        "c": {"cwd": ""},
+        "d": {"cwd": 1},
+        "e": {},
+    }
+    placed = flow.with_own_place(jobs)
+    assert [placed[name].get("cwd") for name in jobs] == [f"{tmp_path}/data", "/srv", "", 1, None]
+    assert [placed[name].get("cwd_hint") for name in placed] == [None, None, None, None, str(tmp_path)]
 
 
 def test_faults_of_jobs_name_file_job_field_and_remedy() -> None:

@@ -68,6 +68,7 @@ SHOWN = {
     "updated_at": None,
     "live": None,
     "held_at": "held since",
+    "removing_at": "being removed since",
     "hold_reason": None,
     "cancel_reason": None,
     "paused_at": None,

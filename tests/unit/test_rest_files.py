@@ -67,6 +67,8 @@ def test_bad_file_is_refused_with_its_place(rest: Rest, fields: dict[str, Any], 
     answer = rest.post("/jobs", {"name": "j", "command": "true", **fields})
     assert answer.status_code == 400, answer.text
     assert answer.json["errors"][0]["pointer"].startswith(pointer)
+    # A pointer is for programs.
+    assert "~1" not in answer.json["error"]
     assert rest.get("/jobs").json == []
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.rest import Rest
+from tests.unit.rest import Rest, problem
 
 PIPELINE: dict[str, Any] = {
     "report": {"command": "true", "after": ["left", "right:any"]},
@@ -159,6 +159,9 @@ def test_flow_is_repaired_by_one_call(rest: Rest) -> None:
     done = rest.post("/jobs/bulk", {"action": "rerun", "select": select, "status": "failed"}).json
     assert done["done"]["count"] == 2
     assert [run(rest), run(rest)] == [jobs["a"], jobs["b"]]
+    for call in ({"action": "cancel", "select": f"{select},flow:99"}, {"select": "flow:99"}):
+        answer = rest.post("/jobs/bulk" if "action" in call else "/jobs/wait", call)
+        problem(answer, 404, "unknown_flow", "Flow 99 not found", ("#/select", "unknown flow"))
 
 
 def test_repeated_flow_gets_the_same_answer(rest: Rest) -> None:

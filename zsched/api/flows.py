@@ -15,7 +15,7 @@ from zsched.api import idempotency, shapes
 from zsched.api.body import FlowParts, convert, escaped
 from zsched.api.context import Context, answer, flow_id, parameters
 from zsched.api.jobs import demand_stored, read_content, read_job, submit
-from zsched.api.problem import Problem
+from zsched.api.problem import Problem, dotted
 from zsched.model import spans
 from zsched.model.flow import FlowError, in_order
 from zsched.model.limits import FAULTS_SHOWN_MAX, SPANS_SHOWN_MAX
@@ -147,7 +147,7 @@ def _by_name(problem: Problem, names: list[str]) -> Problem:
 
 def _refusal(faults: list[tuple[str, str]]) -> Problem:
     shown = faults[:FAULTS_SHOWN_MAX]
-    sentences = [f"{pointer.removeprefix('#/jobs/').replace('/', '.')}: {detail}" for pointer, detail in shown]
+    sentences = [f"{dotted(pointer).removeprefix('jobs.')}: {detail}" for pointer, detail in shown]
     if len(faults) > len(shown):
         sentences.append(f"and {len(faults) - len(shown)} more")
     return Problem(400, "invalid_request", "; ".join(sentences), errors=tuple(shown))

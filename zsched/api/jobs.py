@@ -30,7 +30,7 @@ from zsched.api.context import (
 )
 from zsched.api.http.upload import UPLOAD
 from zsched.api.pages import address, answer_page
-from zsched.api.problem import Problem, invalid
+from zsched.api.problem import Problem, dotted, invalid
 from zsched.api.runs import LOG, RunLog
 from zsched.api.tasks import tasks_of
 from zsched.host.files import PrivateFileError
@@ -374,8 +374,6 @@ def _refuse(error: SpecError, pointer: str) -> NoReturn:
     where = f"{pointer}/{error.field}"
     required = error.detail == REQUIRED
     # Of a single job as the first clients know it.
-    named = (
-        error.detail if required and pointer == "#" else f"{where.removeprefix('#/').replace('/', '.')}: {error.detail}"
-    )
+    named = error.detail if required and pointer == "#" else f"{dotted(where)}: {error.detail}"
     detail = "required" if required else error.detail
     raise Problem(400, "invalid_request", named, errors=((where, detail),)) from None

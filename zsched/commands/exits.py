@@ -130,7 +130,7 @@ def of_job(job: Job) -> int:
 
 def describe_end(job: Job) -> str:
     """The status and the reason of a job's end: `success`, `failed (exit code 7)`, `failed (signal 9, SIGKILL)`; of an
-    array `failed (20 of 5,000 tasks failed)`.
+    array `failed (20 failed of 5,000 tasks)`.
     """
     if job.counts:
         parts = [f"{count:,} {status}" for status in ("failed", "cancelled") if (count := job.counts[status])]
@@ -142,6 +142,8 @@ def describe_end(job: Job) -> str:
 
 def describe_task(task: Task) -> str:
     """The same of a task."""
+    if task.status == "pending" and task.view.get("held"):
+        return "pending (held)"
     return "cancelled (max_fails)" if task.reason == "max_fails" else _end(task, None)
 
 
