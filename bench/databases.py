@@ -24,6 +24,15 @@ class Place:
     open_reader: Callable[[], EngineReader]
     url: str | None = None
 
+    def settle(self) -> None:
+        """Do at once what autovacuum and the checkpointer of PostgreSQL do within minutes of a large insert."""
+        if self.url:
+            import psycopg
+
+            with psycopg.connect(self.url, autocommit=True) as operator:
+                operator.execute("VACUUM (ANALYZE)")
+                operator.execute("CHECKPOINT")
+
 
 @contextmanager
 def place(url: str | None) -> Iterator[Place]:

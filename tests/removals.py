@@ -1241,10 +1241,16 @@ _REMOVALS: Final = (
         15,
         "a line has any length",
         "unit/test_ndjson.py::test_a_line_without_end_is_refused_before_it_is_in_memory",
-        never("ndjson._lines", "len(rest) > (JOB_LINE_BYTES_MAX if number == 1 else ENTRY_LINE_BYTES_MAX)"),
+        never("ndjson._lines", "len(rest) > bytes_max"),
     ),
     removal(
-        6,
+        15,
+        "a body of lines may have any number of empty lines",
+        "unit/test_ndjson.py::test_empty_lines_take_little_memory",
+        never("ndjson._lines", "number > LINES_MAX"),
+    ),
+    removal(
+        34,
         "an entry may be inside quotes",
         "unit/test_template.py::test_a_place_inside_quotes_is_refused_with_the_remedy",
         never("template._demand_outside", "inside in _INSIDE"),
@@ -1559,19 +1565,19 @@ _REMOVALS: Final = (
         ("Lives._follow", "Blocked.HELD | ", ""),
     ),
     removal(
-        13,
+        33,
         "a job does not wait for others",
         "contract/test_dependencies.py::test_job_waits_for_all_jobs_that_it_names",
         never("JobSpec.blocked_at", "self.after"),
     ),
     removal(
-        13,
+        33,
         "a job that others wait for is removed",
         "contract/test_dependencies.py::test_parents_stay_while_a_dependent_lives",
         returns("RetentionWriter._needed", "set()"),
     ),
     removal(
-        13,
+        33,
         "an array starts although it waits for a job",
         "contract/test_dependencies.py::test_array_waits_as_a_whole_and_its_dependent_for_all_tasks",
         (
@@ -1581,13 +1587,13 @@ _REMOVALS: Final = (
         ),
     ),
     removal(
-        13,
+        33,
         "a task starts before the task that it follows has succeeded",
         "contract/test_dependencies.py::test_each_task_waits_for_the_same_task",
         ("TasksWriter._add_tasks", "ranges.WAITS if follows else ranges.UNMADE", "ranges.UNMADE"),
     ),
     removal(
-        13,
+        33,
         "the end of a task for which others wait is not noted",
         "contract/test_dependencies.py::test_job_waits_for_one_task_of_an_array",
         without_call("Lives._end_tasks", "self._settle"),
@@ -2173,7 +2179,7 @@ _REMOVALS: Final = (
         25,
         "a rerun has any priority, whatever the token allows",
         "unit/test_dispatcher_owners.py::test_edits_and_reruns_keep_to_the_priority_of_their_token",
-        without_call("acts._rerun", "owners.demand_priority"),
+        without_call("tasks.admit_rerun", "owners.demand_priority"),
     ),
     removal(
         25,
@@ -2805,6 +2811,12 @@ _REMOVALS: Final = (
     ),
     removal(
         15,
+        "the removal of a scratch folder has no end",
+        "unit/test_collect.py::test_removal_takes_a_bounded_time",
+        without_call("collect.main", "signal.alarm"),
+    ),
+    removal(
+        15,
         "parts of artifacts fill the scheduler's memory",
         "unit/test_files.py::test_parts_in_memory_are_bounded",
         never("Parts.on_artifacts", "self._size > PARTS_BYTES_MAX"),
@@ -2850,7 +2862,7 @@ _REMOVALS: Final = (
         ),
     ),
     removal(
-        23,
+        8,
         "a result is acked though parts of its artifacts are missing",
         "unit/test_files.py::test_result_is_not_acked_until_its_artifacts_are_here",
         ("Results.on_result", "self._parts.take(frame.s, result)", "self._parts.take(frame.s, result) or ()"),

@@ -591,6 +591,16 @@ def test_what_each_turn_reads_does_not_grow_with_the_waiting_runs(
     assert [step for step in plan if "rows=2000" in step or "Removed by Filter: 2000" in step] == []
 
 
+def test_no_statement_starts_processes_of_the_server(base: Base) -> None:
+    # A claim beside a million rows started two for each 64 runs, which took longer than all the rest.
+    ((setting,),) = base.rows(
+        "SELECT name FROM pg_settings WHERE name IN ('debug_parallel_query', 'force_parallel_mode')"
+    )
+    base.rows("SELECT set_config(?, 'on', false)", setting)
+    plan = base.plan(sql.CLAIMABLE_AHEAD, 1, 0, 64)
+    assert [step for step in plan if "Workers Planned" in step] == []
+
+
 ONE_BY_ONE = (
     *(
         "QUARANTINE_PENDING",

@@ -13,8 +13,9 @@ import apsw
 
 from tests.faults import history
 from tests.faults.cluster import Weight, boottime_ms
-from tests.faults.history import Event, Fire, History, Job, Run, Seen
+from tests.faults.history import Event, Fire, History, Job, Range, Run, Seen
 from tests.faults.load import Load
+from tests.faults.tasks import TERMINAL
 
 log = logging.getLogger(__name__)
 
@@ -75,9 +76,9 @@ class Watch:
             return
         at_ms, ended = boottime_ms(), True
         for run_id, status in rows:
-            if status in history.TERMINAL:
+            if status in TERMINAL:
                 self.seen.setdefault(run_id, Seen(run_id, status, at_ms))
-            ended = ended and status in history.TERMINAL
+            ended = ended and status in TERMINAL
             if ended:
                 self._low = run_id
 
@@ -104,11 +105,15 @@ class Findings:
                 for job_id, name, status in watched.ask("SELECT job_id, name, status FROM jobs")
             ],
             runs=[
-                Run(*row[:6], left=None if row[6] is None else bytes(row[6]))
-                for row in watched.ask(
+                Run(run, job, task, status, reason, worker, None if left is None else bytes(left))
+                for run, job, task, status, reason, worker, left in watched.ask(
                     "SELECT run_id, job_id, task, status, reason, worker_id, data"
                     " FROM runs LEFT JOIN artifacts USING (run_id)"
                 )
+            ],
+            ranges=[
+                Range(*row)
+                for row in watched.ask("SELECT job_id, first_task, last_task, state, reason FROM task_ranges")
             ],
             left_out={
                 job_id for (job_id,) in watched.ask("SELECT job_id FROM events WHERE became = 'artifacts_left_out'")

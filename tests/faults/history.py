@@ -11,18 +11,15 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
+from tests.faults.tasks import STEP_MS, TERMINAL, Tasks
 from zsched.model.limits import JUMP_MS
 
-# /proc/uptime has steps of 10 ms, and two of them are compared.
-STEP_MS: Final = 20
 # An order that was under way when its run ended may start a process for so long: it waits a second at most.
 UNDER_WAY_MS: Final = 2_000
 # How long after its time a fire may come: the scheduler may be down or stand still meanwhile.
 FIRE_LATE_MS: Final = 30_000
-
-TERMINAL: Final = frozenset({"success", "failed", "cancelled"})
 
 Outcome = Literal["ok", "fail", "unknown"]
 
@@ -44,6 +41,8 @@ class Count(StrEnum):
     ORPHAN = "orphans"
     ZOMBIE = "zombies"
     START_EARLY = "early starts"
+    ORDER = "starts out of order"
+    CAP = "tasks beyond the cap"
     FIRE_EARLY = "early fires"
     FIRE_LATE = "late fires"
     FIRE_MISSED = "missed fires"
@@ -111,11 +110,20 @@ def lives(lines: Iterable[str]) -> list[Life]:
 # --- what the store says ---------------------------------------------------------------------------------------------
 
 
+class Parent(NamedTuple):
+    """What a job waits for: by its name; `how` is ok, any, or same (task by task). `task`: for this one alone."""
+
+    name: str
+    how: str
+    task: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """`stops`: its runs end when their worker is cut off. `fails`: its script does not always end with 0. `once`: it
     is not started again when its worker is lost. `tried_again`: so often that it has a success in the end. `delay_ms`:
-    it starts no earlier after its submit. `leaves`: each run leaves its number as an artifact.
+    it starts no earlier after its submit. `leaves`: each run leaves its number as an artifact. `tasks`: the indexes of
+    an array, of which `cap` run at once, if that is not 0. `after`: what it waits for.
     """
 
     id: int
@@ -128,6 +136,20 @@ class Job:
     recurring: bool = False
     delay_ms: int = 0
     leaves: bool = False
+    tasks: tuple[int, ...] = ()
+    cap: int = 0
+    after: tuple[Parent, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Tasks of an array that have no run, or whose last run does not say how they are."""
+
+    job: int
+    first: int
+    last: int
+    state: str
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +217,7 @@ class History:
     # Times since 1970 that a recurring job should have fired at, by job; and all fires.
     due_ms: dict[int, list[int]] = field(default_factory=dict)
     fires: list[Fire] = field(default_factory=list)
+    ranges: list[Range] = field(default_factory=list)
     # Jobs with an event that says that artifacts were left out.
     left_out: set[int] = field(default_factory=set)
     # What `zsched db check` found, in words.
@@ -229,7 +252,12 @@ def check(history: History) -> Verdict:
     case.delays()
     case.liveness()
     case.fires()
-    wrong = case.wrong
+    wrong, tasks = case.wrong, Tasks(history)
+    wrong[Count.LOST] += tasks.lost()
+    wrong[Count.UNEXPECTED] += tasks.unexpected()
+    wrong[Count.ORDER] += tasks.out_of_order()
+    wrong[Count.CAP] += tasks.beyond_the_cap()
+    wrong[Count.WRONG_LOSER] += tasks.without_a_cause()
     wrong[Count.ORPHAN] += [f"process {one.pid} lives: {one.what}" for one in history.orphans]
     wrong[Count.ZOMBIE] += [f"process {one.pid} was not reaped: {one.what}" for one in history.zombies]
     wrong[Count.REPLAY] += history.replay
@@ -324,6 +352,10 @@ class _Case:
             # Of a recurring job each fire may be one.
             if len(winners) > 1 and not self._recurs(job_id):
                 self.wrong[Count.WRONG_WINNER].append(f"job {job_id}, task {task}: runs {winners} are all a success")
+            elif winners and last.id != winners[-1] and not self._recurs(job_id):
+                self.wrong[Count.SECOND_START].append(
+                    f"job {job_id}, task {task}: run {last.id} follows run {winners[-1]}, which is a success"
+                )
 
     def artifacts(self) -> None:
         """A run has the artifacts that it has left, and no other run's. A success lacks none without an event."""
@@ -394,14 +426,17 @@ class _Case:
             job = self.jobs.get(cancel.job)
             if cancel.outcome != "ok" or job is None or job.recurring:
                 continue
-            if job.status in TERMINAL and job.status != "cancelled":
+            # Some tasks of an array may have failed before.
+            ends = ("cancelled", "failed") if job.tasks else ("cancelled",)
+            if job.status in TERMINAL and job.status not in ends:
                 self.wrong[Count.RESURRECTED].append(f"job {job.id} was cancelled, and is {job.status}")
-            runs = self.tasks.get((job.id, 0), [])
-            ended = [run.id for run in runs if run.status == "cancelled"]
-            if ended and runs[-1].id > ended[0]:
-                self.wrong[Count.RESURRECTED].append(
-                    f"job {job.id} was cancelled, and run {runs[-1].id} followed run {ended[0]}"
-                )
+            for task in job.tasks or (0,):
+                runs = self.tasks.get((job.id, task), [])
+                ended = [run.id for run in runs if run.status == "cancelled"]
+                if ended and runs[-1].id > ended[0]:
+                    self.wrong[Count.RESURRECTED].append(
+                        f"job {job.id} was cancelled, and run {runs[-1].id} followed run {ended[0]}"
+                    )
 
     def delays(self) -> None:
         """A job with a delay starts no earlier after its submit."""
@@ -471,6 +506,9 @@ class _Case:
             "stale results refused": sum(event.reason == "stale" for event in self.history.events),
             "rerun": sum(len(runs) - 1 for (job, _), runs in self.tasks.items() if not self._recurs(job)),
             "overlaps of jobs that continue": self.overlaps_allowed,
+            "arrays": sum(bool(job.tasks) for job in self.jobs.values()),
+            "tasks of arrays that ran": sum(bool(self.jobs[job].tasks) for job, _ in self.tasks if job in self.jobs),
+            "jobs that waited for others": sum(bool(job.after) for job in self.jobs.values()),
         }
         found |= {
             f"jobs {status}": many for status, many in sorted(Counter(job.status for job in self.jobs.values()).items())

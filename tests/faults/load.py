@@ -16,12 +16,12 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 from tests.faults.cluster import boottime_ms
-from tests.faults.history import Cancel, Outcome, Submit
+from tests.faults.history import Cancel, Outcome, Parent, Submit
 from zsched.model.spec import JobBody
 from zsched.worker.agent.agent import CAN
 
@@ -65,6 +65,10 @@ SHARES: Final = {
     "artifacts": 0.1,
 }
 DELAY_MS: Final = 3_000
+# The share of jobs that are arrays; of those that two further jobs wait for, which come in the same submit.
+ARRAYS: Final = 0.04
+FOLLOWED: Final = 0.04
+TASKS_MAX: Final = 6
 # A job whose input is missing fails, which its script does not do otherwise.
 READS: Final = 'read -r line; [ "$line" = {name} ] || exit 9; '
 # The same for a file that comes with the job; and what a run leaves, which driver and findings read in the end.
@@ -91,17 +95,23 @@ class Made:
     recurring: bool = False
     delay_ms: int = 0
     leaves: bool = False
+    tasks: tuple[int, ...] = ()
+    cap: int = 0
+    after: tuple[Parent, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A submit of `body`, or else the cancel of `job`."""
+    """A submit of `body`, which has a job for each of the `names`, or else the cancel of `job`. `cancelled`: the place
+    of the job that is cancelled later.
+    """
 
-    name: str = ""
+    names: tuple[str, ...] = ()
     key: str | None = None
     body: str = ""
     tries: int = 0
     cancel_after_s: float | None = None
+    cancelled: int = 0
     job: int = 0
 
 
@@ -129,6 +139,8 @@ class Load:
         self._chance = random.Random(f"load {seed}")
         # The further fields of jobs: apart, so that a seed's other decisions stay.
         self._draw = random.Random(f"fields {seed}")
+        # Arrays and the jobs that wait for others: apart as well.
+        self._shape = random.Random(f"tasks {seed}")
         self._rate = rate
         self._long = int(timeout_s * 40)
         self._poison = poison
@@ -184,15 +196,33 @@ class Load:
             heapq.heappush(self._later, (time.monotonic() + after_s, next(self._numbers), call))
 
     def job(self) -> Call:
-        """The next job of the mix."""
+        """The next job of the mix, with those that wait for it."""
+        chance, shape = self._chance, self._shape
+        bodies = [self._job(f"job-{next(self._numbers)}")]
+        name, kind = bodies[0]["name"], bodies[0].pop("kind")
+        if "after" in FIELDS and shape.random() < FOLLOWED:
+            bodies += self._followers(bodies[0], self.made[name])
+        key = f"key-{name}" if chance.random() < 0.3 else None
+        cancelled = chance.random() < (0.03 if kind == "short" else 0.2)
+        cancel_after_s = chance.uniform(0, CANCEL_WITHIN_S) if cancelled else None
+        body = json.dumps(bodies if len(bodies) > 1 else bodies[0])
+        names = tuple(one["name"] for one in bodies)
+        return Call(names, key, body, 0, cancel_after_s, shape.randrange(len(bodies)))
+
+    def _job(self, name: str) -> dict[str, Any]:
+        """A job of the mix; its `kind` is no field of it."""
         chance = self._chance
-        name = f"job-{next(self._numbers)}"
         kind = chance.choices(list(MIX), list(MIX.values()))[0]
         if self._poison and chance.randrange(POISON_EACH) == 0:
             kind = "poison"
-        fields: dict[str, Any] = {"name": name}
-        fields["command"] = WITNESS.format(path=self._witness) + "w start; " + self._script(kind)
+        fields: dict[str, Any] = {"name": name, "kind": kind}
         made = self.made[name] = Made(fails=kind in ("poison", "coin"))
+        if "array" in FIELDS and kind != "poison" and self._shape.random() < ARRAYS:
+            made.tasks = tuple(range(1, self._shape.randint(2, TASKS_MAX) + 1))
+            made.cap = self._shape.choice((0, 0, 1, 2))
+            fields["array"] = f"1-{len(made.tasks)}" + (f"%{made.cap}" if made.cap else "")
+        script = self._script(kind, len(made.tasks) or 1)
+        fields["command"] = WITNESS.format(path=self._witness) + "w start; " + script
         if kind == "stop" and STOPS:
             fields["on_disconnect"], made.stops = "stop", True
         if "on_lost" in FIELDS and chance.random() < 0.03:
@@ -205,10 +235,22 @@ class Load:
         if "limits" in FIELDS and kind == "short" and chance.random() < 0.1:
             fields["limits"] = {"db": 10}
         self._extend(fields, made)
-        key = f"key-{name}" if chance.random() < 0.3 else None
-        cancelled = chance.random() < (0.03 if kind == "short" else 0.2)
-        cancel_after_s = chance.uniform(0, CANCEL_WITHIN_S) if cancelled else None
-        return Call(name, key, json.dumps(fields), 0, cancel_after_s)
+        return fields
+
+    def _followers(self, fields: dict[str, Any], made: Made) -> list[dict[str, Any]]:
+        """Two jobs: one waits for the success of the first, or of some of its tasks; one for the end of both."""
+        name, command = fields["name"], WITNESS.format(path=self._witness) + "w start; w end 0"
+        how = self._shape.choice(("ok", "same", "task")) if made.tasks else "ok"
+        then: dict[str, Any] = {"name": f"{name}-then", "command": command}
+        last = {"name": f"{name}-last", "command": command, "after": ["#1:any", "#2:any"]}
+        follows = self.made[f"{name}-then"] = Made()
+        if how == "same":
+            then["array"], follows.tasks = f"1-{len(made.tasks)}", made.tasks
+        task = self._shape.choice(made.tasks) if how == "task" else None
+        then["after"] = [{"ok": "#1", "same": "#1:same", "task": f"#1.{task}"}[how]]
+        follows.after = (Parent(name, "ok" if how == "task" else how, task),)
+        self.made[f"{name}-last"] = Made(after=(Parent(name, "any"), Parent(f"{name}-then", "any")))
+        return [then, last]
 
     def _extend(self, fields: dict[str, Any], made: Made) -> None:
         """Give a job some further fields."""
@@ -236,12 +278,13 @@ class Load:
         if "tags" in drawn:
             fields["tags"] = ["nightly", f"name={fields['name']}"]
 
-    def _script(self, kind: str) -> str:
+    def _script(self, kind: str, tasks: int) -> str:
+        """What a job does. Many tasks one after the other take no longer than one."""
         # Some live for longer than it takes to give their worker up.
         long = self._chance.random() < (LONG_STOP if kind == "stop" else LONG)
         most = self._long if kind == "stop" else self._long // 2
         tenths = self._chance.randint(10, most) if long else self._chance.randint(2, 15)
-        lives = LIVES.format(tenths=tenths)
+        lives = LIVES.format(tenths=max(2, tenths // tasks))
         return {
             "short": "w end 0",
             "sleep": f"sleep {self._chance.uniform(0.1, 3):.2f}; w end 0",
@@ -270,13 +313,14 @@ class Load:
         began_ms = boottime_ms()
         headers = {} if call.key is None else {"Idempotency-Key": call.key}
         outcome, answer = caller.post("/jobs", call.body, headers)
-        job = answer["id"] if outcome == "ok" else None
-        self.done.submits.append(Submit(call.name, call.key, began_ms, boottime_ms(), outcome, job))
-        if job is not None and call.cancel_after_s is not None:
-            self._put_later(call.cancel_after_s, Call(job=job))
+        completed_ms = boottime_ms()
+        jobs = [one["id"] for one in (answer if isinstance(answer, list) else [answer])] if outcome == "ok" else []
+        for name, job in itertools.zip_longest(call.names, jobs):
+            self.done.submits.append(Submit(name, call.key, began_ms, completed_ms, outcome, job))
+        if jobs and call.cancel_after_s is not None:
+            self._put_later(call.cancel_after_s, Call(job=jobs[call.cancelled]))
         if outcome != "ok" and call.key is not None and call.tries < TRIES_MAX:
-            again = Call(call.name, call.key, call.body, call.tries + 1, call.cancel_after_s)
-            self._put_later(TRY_AGAIN_S, again)
+            self._put_later(TRY_AGAIN_S, replace(call, tries=call.tries + 1))
 
     def _cancel(self, caller: Caller, call: Call) -> None:
         began_ms = boottime_ms()
@@ -294,7 +338,7 @@ class Caller:
         """What is surely not done is `fail`; what may be is `unknown`. With the answer, if one came."""
         for _ in self._connections:
             outcome, answer = ask(self._connections[0], path, body, headers)
-            if answer is not None and answer.get("code") != "standby":
+            if answer is not None and (outcome == "ok" or answer.get("code") != "standby"):
                 break
             # The next call begins there, also when this one may have been done and is not sent again.
             self._connections.append(self._connections.pop(0))

@@ -24,6 +24,7 @@ from tests.faults.cluster import Cluster, MissingError, boottime_ms
 from tests.faults.findings import Watch
 from tests.faults.history import Event, History, Job, Life, Process, Run, Submit
 from tests.faults.load import WITNESS, Made
+from tests.faults.tasks import TERMINAL
 from tests.system.session import environment, until
 
 log = logging.getLogger(__name__)
@@ -103,7 +104,7 @@ class Scene:
 
     def ended(self, name: str) -> bool:
         status: str = self.cluster.scheduler.get(f"/jobs/{self.jobs[name]}")["status"]
-        return status in history.TERMINAL
+        return status in TERMINAL
 
     def all_ended(self) -> bool:
         return all(self.ended(name) for name in self.jobs)

@@ -1,8 +1,14 @@
+-- ADD_ARTIFACTS
+INSERT INTO artifacts (run_id, listing, data) SELECT given.c1, given.c2, given.c3 FROM unnest($1::bigint[], $2::text[], $3::bytea[]) AS given (c1, c2, c3);
+
 -- ADD_DEMAND
 INSERT INTO demands (demand_id, wish) SELECT given.c1, given.c2 FROM unnest($1::bigint[], $2::text[]) AS given (c1, c2);
 
 -- ADD_EVENT
 INSERT INTO events (event_id, at_ms, actor, job_id, run_first, run_last, worker_id, was, became, reason, detail) SELECT given.c1, given.c2, given.c3, given.c4, given.c5, given.c6, given.c7, given.c8, given.c9, given.c10, given.c11 FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[]) AS given (c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11);
+
+-- ADD_FILES
+INSERT INTO files (job_id, listing, data) SELECT given.c1, given.c2, given.c3 FROM unnest($1::bigint[], $2::text[], $3::bytea[]) AS given (c1, c2, c3);
 
 -- ADD_FIRE
 INSERT INTO runs (run_id, job_id, attempt, demand_id, priority, status, created_ms, blocked)
@@ -19,7 +25,7 @@ INSERT INTO runs (run_id, job_id, attempt, demand_id, priority, status, created_
 INSERT INTO inputs (job_id, content) SELECT given.c1, given.c2 FROM unnest($1::bigint[], $2::text[]) AS given (c1, c2);
 
 -- ADD_JOB
-INSERT INTO jobs (job_id, argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, priority, queue, limits, unique_key, after_jobs, flow, task_array, max_fails, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, demand_id, next_fire_ms, created_ms, updated_ms, owner_id, metered, stdin_bytes, entries) SELECT given.c1, given.c2, given.c3, given.c4, given.c5, given.c6, given.c7, given.c8, given.c9, given.c10, given.c11, given.c12, given.c13, given.c14, given.c15, given.c16, given.c17, given.c18, given.c19, given.c20, given.c21, given.c22, given.c23, given.c24, given.c25, given.c26, given.c27, given.c28, given.c29, given.c30, given.c31, given.c32, given.c33, given.c34, given.c35, given.c36, given.c37, given.c38, given.c39, given.c40 FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::bigint[], $14::bigint[], $15::text[], $16::bigint[], $17::text[], $18::text[], $19::text[], $20::text[], $21::bigint[], $22::text[], $23::bigint[], $24::bigint[], $25::bigint[], $26::text[], $27::bigint[], $28::text[], $29::text[], $30::text[], $31::text[], $32::bigint[], $33::bigint[], $34::bigint[], $35::bigint[], $36::bigint[], $37::bigint[], $38::bigint[], $39::bigint[], $40::bigint[]) AS given (c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, c13, c14, c15, c16, c17, c18, c19, c20, c21, c22, c23, c24, c25, c26, c27, c28, c29, c30, c31, c32, c33, c34, c35, c36, c37, c38, c39, c40);
+INSERT INTO jobs (job_id, argv, artifacts, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, priority, queue, limits, unique_key, after_jobs, flow, task_array, max_fails, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, demand_id, next_fire_ms, created_ms, updated_ms, owner_id, metered, stdin_bytes, entries, files_bytes) SELECT given.c1, given.c2, given.c3, given.c4, given.c5, given.c6, given.c7, given.c8, given.c9, given.c10, given.c11, given.c12, given.c13, given.c14, given.c15, given.c16, given.c17, given.c18, given.c19, given.c20, given.c21, given.c22, given.c23, given.c24, given.c25, given.c26, given.c27, given.c28, given.c29, given.c30, given.c31, given.c32, given.c33, given.c34, given.c35, given.c36, given.c37, given.c38, given.c39, given.c40, given.c41, given.c42 FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::bigint[], $15::bigint[], $16::text[], $17::bigint[], $18::text[], $19::text[], $20::text[], $21::text[], $22::bigint[], $23::text[], $24::bigint[], $25::bigint[], $26::bigint[], $27::text[], $28::bigint[], $29::text[], $30::text[], $31::text[], $32::text[], $33::bigint[], $34::bigint[], $35::bigint[], $36::bigint[], $37::bigint[], $38::bigint[], $39::bigint[], $40::bigint[], $41::bigint[], $42::bigint[]) AS given (c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, c13, c14, c15, c16, c17, c18, c19, c20, c21, c22, c23, c24, c25, c26, c27, c28, c29, c30, c31, c32, c33, c34, c35, c36, c37, c38, c39, c40, c41, c42);
 
 -- ADD_OUTPUT
 INSERT INTO outputs (run_id, form, stdout_head, stdout_tail, stdout_total, stderr_head, stderr_tail, stderr_total)
@@ -85,8 +91,8 @@ UPDATE jobs SET pending = pending + given.c1, running = running + given.c2, succ
     RETURNING job_id, pending + running + unmade, dependents > 0 OR after_jobs IS NOT NULL, owner_id, queue;
 
 -- COUNT_TASKS
-UPDATE jobs SET pending = pending + given.c1, running = running + given.c2, success = success + given.c3, failed = failed + given.c4,
-        cancelled = cancelled + given.c5, updated_ms = given.c6 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[]) AS given (c1, c2, c3, c4, c5, c6, c7) WHERE job_id = given.c7;
+SELECT coalesce(sum((last_task - first_task) / given.c1 + 1), 0) FROM task_ranges
+    FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[]) AS given (c1, c2, c3, c4, c5) WHERE job_id = given.c2 AND state IN (given.c3, given.c4, given.c5);
 
 -- CRASH
 UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'failed' END,
@@ -136,8 +142,9 @@ UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE '
 SELECT demand_id, wish FROM demands WHERE wish = ANY ($1::text[]);
 
 -- FIND_UNIQUE
-SELECT unique_key, holder_id FROM unique_jobs WHERE unique_key = ANY ($1::text[]) AND (
-        SELECT status IN ('pending', 'running') FROM runs WHERE job_id = holder_id ORDER BY run_id DESC LIMIT 1);
+SELECT unique_key, holder_id, (
+        SELECT status IN ('pending', 'running') FROM runs WHERE job_id = holder_id ORDER BY run_id DESC LIMIT 1)
+    FROM unique_jobs WHERE unique_key = ANY ($1::text[]);
 
 -- HANG
 UPDATE runs SET stuck = 1
@@ -224,7 +231,7 @@ UPDATE runs SET status = 'failed',
         worker_id = $1, detail = $2, finished_ms = $3, due_ms = NULL
     WHERE run_id IN (SELECT r.run_id FROM runs r WHERE r.status = 'pending' AND r.blocked = 4 AND r.demand_id = $4
         AND r.priority >= $5 ORDER BY r.priority DESC, r.run_id LIMIT $6) AND status || '' = 'pending'
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id, blocked & of_array;
 
 -- QUARANTINE_PENDING
 UPDATE runs SET status = 'failed',

@@ -8,7 +8,7 @@ from pathlib import Path
 from zsched.api import views
 from zsched.model.backoff import Backoff
 from zsched.model.types import Policy
-from zsched.store import acts, after, array_sql, removal, rows, sql, transitions, usage
+from zsched.store import acts, after, array_sql, content_sql, removal, rows, sql, transitions, usage
 from zsched.store.mapping import decoder
 from zsched.store.postgres import dialect
 
@@ -24,6 +24,7 @@ def statements() -> str:
         **vars(acts),
         **vars(after),
         **vars(array_sql),
+        **vars(content_sql),
         **vars(removal),
         **vars(usage),
         **vars(transitions),
@@ -60,6 +61,7 @@ def translations() -> str:
         **vars(sql),
         **vars(acts),
         **vars(array_sql),
+        **vars(content_sql),
         **vars(removal),
         **vars(usage),
         **vars(transitions),

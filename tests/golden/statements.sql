@@ -104,20 +104,20 @@ INSERT INTO owners (owner_id, owner) VALUES (?, ?);
 pending + running + unmade > 0;
 
 -- JOB_COLUMNS
-argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, priority, queue, limits, unique_key, task_array, max_fails, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, entries, CASE WHEN task_array IS NOT NULL THEN unmade || ' ' || pending || ' ' || running || ' ' || success
-        || ' ' || failed || ' ' || cancelled END, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, cancel_reason, held_ms, hold_reason, removing_ms, created_ms, updated_ms;
+argv, artifacts, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, priority, queue, limits, unique_key, after_jobs, flow, task_array, max_fails, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, entries, CASE WHEN task_array IS NOT NULL THEN unmade || ' ' || pending || ' ' || running || ' ' || success
+        || ' ' || failed || ' ' || cancelled END, files_bytes, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, cancel_reason, held_ms, hold_reason, removing_ms, created_ms, updated_ms;
 
 -- JOB
-SELECT argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, priority, queue, limits, unique_key, task_array, max_fails, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, entries, CASE WHEN task_array IS NOT NULL THEN unmade || ' ' || pending || ' ' || running || ' ' || success
-        || ' ' || failed || ' ' || cancelled END, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, cancel_reason, held_ms, hold_reason, removing_ms, created_ms, updated_ms FROM jobs WHERE job_id = ?;
+SELECT argv, artifacts, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, priority, queue, limits, unique_key, after_jobs, flow, task_array, max_fails, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, entries, CASE WHEN task_array IS NOT NULL THEN unmade || ' ' || pending || ' ' || running || ' ' || success
+        || ' ' || failed || ' ' || cancelled END, files_bytes, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, cancel_reason, held_ms, hold_reason, removing_ms, created_ms, updated_ms FROM jobs WHERE job_id = ?;
 
 -- JOBS
-SELECT argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, priority, queue, limits, unique_key, task_array, max_fails, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, entries, CASE WHEN task_array IS NOT NULL THEN unmade || ' ' || pending || ' ' || running || ' ' || success
-        || ' ' || failed || ' ' || cancelled END, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, cancel_reason, held_ms, hold_reason, removing_ms, created_ms, updated_ms FROM jobs WHERE job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?;
+SELECT argv, artifacts, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, priority, queue, limits, unique_key, after_jobs, flow, task_array, max_fails, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, entries, CASE WHEN task_array IS NOT NULL THEN unmade || ' ' || pending || ' ' || running || ' ' || success
+        || ' ' || failed || ' ' || cancelled END, files_bytes, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, cancel_reason, held_ms, hold_reason, removing_ms, created_ms, updated_ms FROM jobs WHERE job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?;
 
 -- JOBS_BETWEEN
-SELECT argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, priority, queue, limits, unique_key, task_array, max_fails, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, entries, CASE WHEN task_array IS NOT NULL THEN unmade || ' ' || pending || ' ' || running || ' ' || success
-        || ' ' || failed || ' ' || cancelled END, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, cancel_reason, held_ms, hold_reason, removing_ms, created_ms, updated_ms FROM jobs WHERE job_id BETWEEN ? AND ? ORDER BY job_id LIMIT ?;
+SELECT argv, artifacts, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, priority, queue, limits, unique_key, after_jobs, flow, task_array, max_fails, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, entries, CASE WHEN task_array IS NOT NULL THEN unmade || ' ' || pending || ' ' || running || ' ' || success
+        || ' ' || failed || ' ' || cancelled END, files_bytes, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, cancel_reason, held_ms, hold_reason, removing_ms, created_ms, updated_ms FROM jobs WHERE job_id BETWEEN ? AND ? ORDER BY job_id LIMIT ?;
 
 -- LAST_JOB
 SELECT coalesce(max(job_id), 0) FROM jobs;
@@ -129,19 +129,19 @@ SELECT job_id, created_ms FROM jobs WHERE job_id >= ? ORDER BY job_id LIMIT 1;
 SELECT count(*) FROM jobs WHERE job_id BETWEEN ? AND ?;
 
 -- JOBS_BY_STATUS
-SELECT argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, priority, queue, limits, unique_key, task_array, max_fails, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, entries, CASE WHEN task_array IS NOT NULL THEN unmade || ' ' || pending || ' ' || running || ' ' || success
-        || ' ' || failed || ' ' || cancelled END, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, cancel_reason, held_ms, hold_reason, removing_ms, created_ms, updated_ms FROM jobs WHERE status = ? AND job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?;
+SELECT argv, artifacts, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, priority, queue, limits, unique_key, after_jobs, flow, task_array, max_fails, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, entries, CASE WHEN task_array IS NOT NULL THEN unmade || ' ' || pending || ' ' || running || ' ' || success
+        || ' ' || failed || ' ' || cancelled END, files_bytes, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, cancel_reason, held_ms, hold_reason, removing_ms, created_ms, updated_ms FROM jobs WHERE status = ? AND job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?;
 
 -- OWNED
 owner_id = (SELECT owner_id FROM owners WHERE owner = ?);
 
 -- JOBS_BY_OWNER
-SELECT argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, priority, queue, limits, unique_key, task_array, max_fails, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, entries, CASE WHEN task_array IS NOT NULL THEN unmade || ' ' || pending || ' ' || running || ' ' || success
-        || ' ' || failed || ' ' || cancelled END, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, cancel_reason, held_ms, hold_reason, removing_ms, created_ms, updated_ms FROM jobs WHERE owner_id = (SELECT owner_id FROM owners WHERE owner = ?) AND job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?;
+SELECT argv, artifacts, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, priority, queue, limits, unique_key, after_jobs, flow, task_array, max_fails, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, entries, CASE WHEN task_array IS NOT NULL THEN unmade || ' ' || pending || ' ' || running || ' ' || success
+        || ' ' || failed || ' ' || cancelled END, files_bytes, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, cancel_reason, held_ms, hold_reason, removing_ms, created_ms, updated_ms FROM jobs WHERE owner_id = (SELECT owner_id FROM owners WHERE owner = ?) AND job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?;
 
 -- JOBS_BY_OWNER_AND_STATUS
-SELECT argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, priority, queue, limits, unique_key, task_array, max_fails, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, entries, CASE WHEN task_array IS NOT NULL THEN unmade || ' ' || pending || ' ' || running || ' ' || success
-        || ' ' || failed || ' ' || cancelled END, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, cancel_reason, held_ms, hold_reason, removing_ms, created_ms, updated_ms FROM jobs WHERE +owner_id = (SELECT owner_id FROM owners WHERE owner = ?) AND status = ? AND job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?;
+SELECT argv, artifacts, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, priority, queue, limits, unique_key, after_jobs, flow, task_array, max_fails, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, job_id, status, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), stdin_bytes, entries, CASE WHEN task_array IS NOT NULL THEN unmade || ' ' || pending || ' ' || running || ' ' || success
+        || ' ' || failed || ' ' || cancelled END, files_bytes, next_fire_ms, pending + running + unmade > 0, paused_ms, ended_ms, cancel_ms, cancel_reason, held_ms, hold_reason, removing_ms, created_ms, updated_ms FROM jobs WHERE +owner_id = (SELECT owner_id FROM owners WHERE owner = ?) AND status = ? AND job_id < ? ORDER BY job_id DESC LIMIT ? OFFSET ?;
 
 -- COUNT_METERED
 SELECT count(*) FROM (
@@ -184,17 +184,12 @@ SELECT job_id FROM jobs WHERE status IN ('pending', 'running') AND schedule IS N
 SELECT count(*) FROM jobs WHERE +owner_id = (SELECT owner_id FROM owners WHERE owner = ?) AND status IN ('pending', 'running') AND pending + running + unmade > 0;
 
 -- ADD_JOB
-INSERT INTO jobs (job_id, argv, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, priority, queue, limits, unique_key, task_array, max_fails, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, demand_id, next_fire_ms, created_ms, updated_ms, owner_id, metered, stdin_bytes, entries) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
-
--- ADD_INPUT
-INSERT INTO inputs (job_id, content) VALUES (?, ?);
-
--- INPUT
-SELECT content FROM inputs WHERE job_id = ?;
+INSERT INTO jobs (job_id, argv, artifacts, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, priority, queue, limits, unique_key, after_jobs, flow, task_array, max_fails, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, demand_id, next_fire_ms, created_ms, updated_ms, owner_id, metered, stdin_bytes, entries, files_bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- FIND_UNIQUE
-SELECT unique_key, holder_id FROM unique_jobs WHERE unique_key IN (VALUES (?)) AND (
-        SELECT status IN ('pending', 'running') FROM runs WHERE job_id = holder_id ORDER BY run_id DESC LIMIT 1);
+SELECT unique_key, holder_id, (
+        SELECT status IN ('pending', 'running') FROM runs WHERE job_id = holder_id ORDER BY run_id DESC LIMIT 1)
+    FROM unique_jobs WHERE unique_key IN (VALUES (?));
 
 -- HOLD_UNIQUE
 INSERT INTO unique_jobs (unique_key, holder_id) VALUES (?, ?)
@@ -213,12 +208,13 @@ DELETE FROM job_tags WHERE tag = ? AND tagged_id = ?;
 INSERT INTO fires (fired_id, first_run) VALUES (?, ?);
 
 -- COUNT_TASKS
-UPDATE jobs SET pending = pending + ?, running = running + ?, success = success + ?, failed = failed + ?,
-        cancelled = cancelled + ?, updated_ms = ? WHERE job_id = ?;
+SELECT coalesce(sum((last_task - first_task) / ? + 1), 0) FROM task_ranges
+    WHERE job_id = ? AND state IN (?, ?, ?);
 
 -- COUNT_ENDED
 UPDATE jobs SET pending = pending + ?, running = running + ?, success = success + ?, failed = failed + ?,
-        cancelled = cancelled + ?, updated_ms = ? WHERE job_id = ? RETURNING job_id, pending + running + unmade, owner_id, queue;
+        cancelled = cancelled + ?, updated_ms = ? WHERE job_id = ?
+    RETURNING job_id, pending + running + unmade, dependents > 0 OR after_jobs IS NOT NULL, owner_id, queue;
 
 -- MARK_JOB_CANCELLED
 UPDATE jobs SET cancel_by = ?, cancel_ms = ?, cancel_reason = ?,
@@ -350,30 +346,30 @@ SELECT run_id FROM runs r WHERE r.status = 'pending' AND r.blocked = 4 AND r.dem
         AND r.priority >= ? ORDER BY r.priority DESC, r.run_id LIMIT ?;
 
 -- CLAIMABLE
-SELECT j.argv, j.cwd, j.umask, j.cwd_hint, j.umask_hint, j.run_as, j.env, j.secret_env, j.name, j.command, j.timeout_ms, j.grace_ms, j.early_signal, j.created_ms, j.updated_ms, r.run_id, r.job_id, r.task, r.attempt,
+SELECT j.argv, j.artifacts, j.cwd, j.umask, j.cwd_hint, j.umask_hint, j.run_as, j.env, j.secret_env, j.name, j.command, j.timeout_ms, j.grace_ms, j.early_signal, j.created_ms, j.updated_ms, r.run_id, r.job_id, r.task, r.attempt,
         r.expires_ms
     FROM runs r LEFT JOIN jobs j ON j.job_id = r.job_id WHERE r.status = 'pending' AND r.blocked = 0 AND r.demand_id = ?
         AND r.priority >= ? ORDER BY r.priority DESC, r.run_id LIMIT ?;
 
 -- CLAIMABLE_LIMITED
-SELECT j.argv, j.cwd, j.umask, j.cwd_hint, j.umask_hint, j.run_as, j.env, j.secret_env, j.name, j.command, j.timeout_ms, j.grace_ms, j.early_signal, j.created_ms, j.updated_ms, r.run_id, r.job_id, r.task, r.attempt,
+SELECT j.argv, j.artifacts, j.cwd, j.umask, j.cwd_hint, j.umask_hint, j.run_as, j.env, j.secret_env, j.name, j.command, j.timeout_ms, j.grace_ms, j.early_signal, j.created_ms, j.updated_ms, r.run_id, r.job_id, r.task, r.attempt,
         r.expires_ms
     FROM runs r LEFT JOIN jobs j ON j.job_id = r.job_id WHERE r.status = 'pending' AND r.blocked = 4 AND r.demand_id = ?
         AND r.priority >= ? ORDER BY r.priority DESC, r.run_id LIMIT ?;
 
 -- CLAIMABLE_AHEAD
-SELECT r.priority, j.argv, j.cwd, j.umask, j.cwd_hint, j.umask_hint, j.run_as, j.env, j.secret_env, j.name, j.command, j.timeout_ms, j.grace_ms, j.early_signal, j.created_ms, j.updated_ms, r.run_id, r.job_id, r.task, r.attempt,
+SELECT r.priority, j.argv, j.artifacts, j.cwd, j.umask, j.cwd_hint, j.umask_hint, j.run_as, j.env, j.secret_env, j.name, j.command, j.timeout_ms, j.grace_ms, j.early_signal, j.created_ms, j.updated_ms, r.run_id, r.job_id, r.task, r.attempt,
         r.expires_ms
     FROM runs r LEFT JOIN jobs j ON j.job_id = r.job_id WHERE r.status = 'pending' AND r.blocked = 0 AND r.demand_id = ?
         AND r.priority >= ? ORDER BY r.priority DESC, r.run_id LIMIT ?;
 
 -- ORDER
-SELECT j.argv, j.cwd, j.umask, j.cwd_hint, j.umask_hint, j.run_as, j.env, j.secret_env, j.name, j.command, j.timeout_ms, j.grace_ms, j.early_signal, j.created_ms, j.updated_ms, r.run_id, r.job_id, r.task, r.attempt,
+SELECT j.argv, j.artifacts, j.cwd, j.umask, j.cwd_hint, j.umask_hint, j.run_as, j.env, j.secret_env, j.name, j.command, j.timeout_ms, j.grace_ms, j.early_signal, j.created_ms, j.updated_ms, r.run_id, r.job_id, r.task, r.attempt,
         r.expires_ms
     FROM runs r LEFT JOIN jobs j ON j.job_id = r.job_id WHERE r.run_id = ?;
 
 -- ORDER_AVOIDING
-SELECT j.argv, j.cwd, j.umask, j.cwd_hint, j.umask_hint, j.run_as, j.env, j.secret_env, j.name, j.command, j.timeout_ms, j.grace_ms, j.early_signal, j.created_ms, j.updated_ms, r.run_id, r.job_id, r.task, r.attempt,
+SELECT j.argv, j.artifacts, j.cwd, j.umask, j.cwd_hint, j.umask_hint, j.run_as, j.env, j.secret_env, j.name, j.command, j.timeout_ms, j.grace_ms, j.early_signal, j.created_ms, j.updated_ms, r.run_id, r.job_id, r.task, r.attempt,
         r.expires_ms
     FROM runs r LEFT JOIN jobs j ON j.job_id = r.job_id WHERE r.run_id = ? AND r.status = 'pending' AND r.blocked = 16;
 
@@ -421,14 +417,6 @@ SELECT run_id, demand_id, priority, avoids FROM runs WHERE status = 'pending' AN
 
 -- STOP_AVOIDING
 UPDATE runs SET blocked = blocked & ~16, due_ms = NULL WHERE run_id IN (VALUES (?));
-
--- ADD_OUTPUT
-INSERT INTO outputs (run_id, form, stdout_head, stdout_tail, stdout_total, stderr_head, stderr_tail, stderr_total)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?);
-
--- OUTPUT
-SELECT form, stdout_head, stdout_tail, stdout_total, stderr_head, stderr_tail,
-        stderr_total FROM outputs WHERE run_id = ?;
 
 -- WORKER
 SELECT worker_id, status, kind, slots, host, incarnation, boot_id, lock_device, lock_inode, agent, can, labels, queues, leaving_ms, last_seen_ms, registered_ms FROM workers WHERE worker_id = ?;
@@ -597,7 +585,8 @@ SELECT job_id, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id),
     ORDER BY job_id LIMIT ?;
 
 -- REMOVABLE
-SELECT job_id, created_ms, updated_ms, success, failed, cancelled, tags, schedule IS NOT NULL, unique_key
+SELECT job_id, created_ms, updated_ms, success, failed, cancelled, tags, schedule IS NOT NULL, unique_key,
+        task_array IS NOT NULL, dependents > 0 OR after_jobs IS NOT NULL
     FROM jobs WHERE job_id = ? AND schedule IS NULL AND pending + running + unmade = 0;
 
 -- HOLD_JOB
@@ -609,13 +598,13 @@ UPDATE runs SET blocked = blocked | 8 WHERE job_id = ? AND status IN ('pending',
 
 -- RELEASE_JOB
 UPDATE jobs SET held_ms = NULL, hold_reason = NULL, updated_ms = ?
-    WHERE job_id = ? AND held_ms IS NOT NULL RETURNING job_id;
+    WHERE job_id = ? AND held_ms IS NOT NULL RETURNING task_array IS NOT NULL;
 
 -- RELEASE_RUNS
 UPDATE runs SET blocked = blocked & ~8 WHERE job_id = ? AND status IN ('pending', 'running');
 
 -- LAST_RUN
-SELECT r.run_id, r.status, j.demand_id, j.unique_key,
+SELECT r.run_id, r.status, j.demand_id, j.unique_key, j.dependents > 0 OR j.after_jobs IS NOT NULL,
         (SELECT owner FROM owners WHERE owners.owner_id = j.owner_id AND j.metered = 1)
     FROM runs r JOIN jobs j ON j.job_id = r.job_id
     WHERE r.job_id = ? ORDER BY r.run_id DESC LIMIT 1;
@@ -636,12 +625,122 @@ SELECT run_id, demand_id FROM runs WHERE job_id = ? AND status = 'pending';
 -- SET_DEMAND_OF_RUN
 UPDATE runs SET demand_id = ? WHERE run_id = ?;
 
+-- ADD
+INSERT INTO dependencies (child_id, judged, parent_id, task, ends) VALUES (?, ?, ?, ?, ?);
+
+-- MARK_PARENT
+UPDATE jobs SET dependents = dependents | ? WHERE job_id = ?;
+
+-- PARENTS
+SELECT job_id, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id), schedule IS NOT NULL,
+        CASE WHEN pending + running + unmade = 0 THEN status END, task_array, success + failed + cancelled > 0,
+        (SELECT count(*) FROM dependencies d WHERE d.parent_id = jobs.job_id AND d.judged = 2)
+    FROM jobs WHERE job_id IN (VALUES (?)) AND removing_ms IS NULL;
+
+-- HAVE_RUN
+SELECT job_id FROM jobs WHERE job_id IN (VALUES (?)) AND CASE WHEN task_array IS NULL THEN EXISTS (
+        SELECT 1 FROM (SELECT reason FROM runs WHERE runs.job_id = jobs.job_id ORDER BY run_id DESC LIMIT 1) AS latest
+        WHERE reason NOT IN ('dependency', 'expired', 'quarantined'))
+    ELSE (SELECT count(*) FROM (
+            SELECT f.run_id, f.task FROM runs f
+            WHERE f.of_array = 1 AND f.status = 'failed' AND f.reason NOT IN ('dependency', 'expired', 'quarantined') AND f.job_id = jobs.job_id
+            ORDER BY f.run_id DESC LIMIT 1000) AS failures) = 1000 OR EXISTS (
+        SELECT 1 FROM (
+            SELECT f.run_id, f.task FROM runs f
+            WHERE f.of_array = 1 AND f.status = 'failed' AND f.reason NOT IN ('dependency', 'expired', 'quarantined') AND f.job_id = jobs.job_id
+            ORDER BY f.run_id DESC LIMIT 1000) AS latest
+        WHERE NOT EXISTS (
+            SELECT 1 FROM runs n
+            WHERE n.of_array = 1 AND n.job_id = jobs.job_id AND n.task = latest.task AND n.run_id > latest.run_id)
+        AND latest.task > coalesce((
+            SELECT s.last_task FROM task_ranges s WHERE s.job_id = jobs.job_id AND s.first_task <= latest.task
+            ORDER BY s.first_task DESC LIMIT 1), -1))
+    END;
+
+-- WAITS_FOR
+SELECT d.parent_id, d.task, d.ends, j.status FROM dependencies d JOIN jobs j ON j.job_id = d.parent_id
+    WHERE d.child_id = ? AND d.judged = ? ORDER BY d.parent_id, d.task LIMIT ?;
+
+-- COUNT_WAITS
+SELECT count(*) FROM dependencies WHERE child_id = ? AND judged = ?;
+
+-- SETTLE
+INSERT INTO settled (settled_id, first_task, last_task) VALUES (?, -1, -1)
+    ON CONFLICT (settled_id, first_task) DO NOTHING;
+
+-- SETTLE_TASKS
+INSERT INTO settled (settled_id, first_task, last_task) VALUES (?, ?, ?)
+    ON CONFLICT (settled_id, first_task) DO UPDATE SET last_task =
+        CASE WHEN excluded.last_task > settled.last_task THEN excluded.last_task ELSE settled.last_task END;
+
+-- SETTLED
+SELECT settled_id, first_task, last_task FROM settled ORDER BY settled_id, first_task LIMIT ?;
+
+-- UNSETTLE
+DELETE FROM settled WHERE settled_id IN (VALUES (?));
+
+-- UNSETTLE_JOBS
+DELETE FROM settled WHERE settled_id IN (VALUES (?)) AND first_task = -1;
+
+-- UNSETTLE_TASKS
+DELETE FROM settled WHERE settled_id = ? AND first_task BETWEEN ? AND ?;
+
+-- OPEN
+SELECT child_id, parent_id, task, ends FROM dependencies
+    WHERE parent_id IN (VALUES (?)) AND judged = 0 AND task = -1 LIMIT ?;
+
+-- JUDGE
+UPDATE dependencies SET judged = 1 WHERE child_id = ? AND judged = 0 AND parent_id = ? AND task = ?;
+
+-- FREE
+UPDATE runs SET blocked = blocked & ~32 WHERE job_id IN (VALUES (?)) AND blocked & 32 <> 0
+        AND NOT EXISTS (SELECT 1 FROM dependencies d WHERE d.child_id = runs.job_id AND d.judged = 0)
+        AND status = 'pending';
+
+-- OWN
+SELECT child_id FROM dependencies WHERE child_id IN (VALUES (?)) LIMIT ?;
+
+-- FORGET
+DELETE FROM dependencies WHERE child_id IN (VALUES (?));
+
+-- NEEDED
+SELECT job_id FROM jobs WHERE job_id IN (VALUES (?)) AND (
+        EXISTS (SELECT 1 FROM dependencies d WHERE d.parent_id = jobs.job_id)
+        OR EXISTS (SELECT 1 FROM settled s WHERE s.settled_id = jobs.job_id));
+
+-- WATCHED
+SELECT job_id FROM jobs WHERE dependents > 1;
+
+-- TASKS_OF_RUNS
+SELECT job_id, task FROM runs WHERE run_id IN (VALUES (?));
+
+-- OPEN_TASKS
+SELECT child_id, parent_id, task, ends FROM dependencies
+    WHERE parent_id = ? AND judged = 0 AND task IN (VALUES (?)) LIMIT ?;
+
+-- FOLLOWERS
+SELECT child_id FROM dependencies WHERE parent_id = ? AND judged = 2 ORDER BY child_id;
+
+-- LEADERS
+SELECT parent_id FROM dependencies WHERE child_id = ? AND judged = 2;
+
+-- LAST_OF_TASKS
+SELECT task, status, reason FROM runs WHERE run_id IN (
+        SELECT max(run_id) FROM runs WHERE of_array = 1 AND job_id = ? AND task IN (VALUES (?)) GROUP BY task);
+
+-- FLOW_JOBS
+SELECT job_id FROM jobs WHERE flow = ? ORDER BY job_id;
+
+-- FLOW_COUNTS
+SELECT status, count(*) FROM jobs WHERE flow = ? GROUP BY status;
+
 -- LIVE_ARRAYS
 SELECT job_id FROM jobs WHERE task_array IS NOT NULL AND pending + running + unmade > 0;
 
 -- STATES
-SELECT job_id, task_array, demand_id, priority, held_ms IS NULL AND cancel_ms IS NULL, run_at_ms, deadline_ms,
-        max_fails, forgiven, unmade, pending, running, waiting, success, failed, cancelled
+SELECT job_id, task_array, demand_id, priority, held_ms IS NULL AND cancel_ms IS NULL AND (after_jobs IS NULL
+        OR NOT EXISTS (SELECT 1 FROM dependencies d WHERE d.child_id = jobs.job_id AND d.judged = 0)),
+        run_at_ms, deadline_ms, max_fails, forgiven, unmade, pending, running, waiting, success, failed, cancelled
     FROM jobs WHERE job_id IN (VALUES (?)) AND task_array IS NOT NULL;
 
 -- SHIFT_TASKS
@@ -651,8 +750,9 @@ UPDATE jobs SET pending = pending + ?, running = running + ?, success = success 
 -- FORGIVE
 UPDATE jobs SET forgiven = ? WHERE job_id = ?;
 
--- UNIQUE_KEY
-SELECT unique_key FROM jobs WHERE job_id = ?;
+-- HELD_BY
+SELECT unique_key, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id AND jobs.metered = 1)
+    FROM jobs WHERE job_id = ?;
 
 -- GIVE_PLACES
 UPDATE runs SET blocked = blocked & ~1 WHERE run_id IN (
@@ -668,6 +768,10 @@ of_array = 1 AND job_id = ? AND status IN ('pending', 'running');
 
 -- LEAVE_PLACES
 UPDATE runs SET blocked = blocked | 1 WHERE of_array = 1 AND job_id = ? AND task BETWEEN ? AND ? AND status IN ('pending', 'running') AND status = 'pending' AND blocked & 1 = 0 RETURNING run_id;
+
+-- LEAVE_ALL_PLACES
+UPDATE runs SET blocked = blocked | 1
+    WHERE status = 'pending' AND demand_id = ? AND of_array = 1 AND blocked & 1 = 0 RETURNING job_id;
 
 -- HOLD_TASKS
 UPDATE runs SET blocked = blocked | 8 WHERE of_array = 1 AND job_id = ? AND task BETWEEN ? AND ? AND status IN ('pending', 'running') AND blocked & 8 = 0 RETURNING run_id;
@@ -709,6 +813,16 @@ SELECT first_task, last_task, state, again, reason FROM task_ranges WHERE job_id
 -- ADD_RANGE
 INSERT INTO task_ranges (job_id, first_task, last_task, state, again, reason) VALUES (?, ?, ?, ?, ?, ?);
 
+-- COUNT_RANGES
+SELECT count(*) FROM (SELECT 1 FROM task_ranges WHERE job_id = ? LIMIT ?) AS found;
+
+-- SPANS
+SELECT first_task, last_task FROM task_ranges WHERE job_id = ? AND state IN (?, ?, ?);
+
+-- CHANGE_ALL
+UPDATE task_ranges SET state = ?, again = coalesce(?, again), reason = ?
+    WHERE job_id = ? AND state IN (?, ?, ?);
+
 -- BEGIN_LATER
 UPDATE task_ranges SET first_task = ? WHERE job_id = ? AND first_task = ?;
 
@@ -721,13 +835,44 @@ INSERT INTO entries (job_id, first_entry, packed) VALUES (?, ?, ?);
 -- ENTRIES
 SELECT first_entry, packed FROM entries WHERE job_id = ? AND first_entry <= ? ORDER BY first_entry DESC LIMIT 1;
 
+-- ADD_INPUT
+INSERT INTO inputs (job_id, content) VALUES (?, ?);
+
+-- INPUT
+SELECT content FROM inputs WHERE job_id = ?;
+
+-- ADD_FILES
+INSERT INTO files (job_id, listing, data) VALUES (?, ?, ?);
+
+-- FILES
+SELECT listing, data FROM files WHERE job_id = ?;
+
+-- ADD_OUTPUT
+INSERT INTO outputs (run_id, form, stdout_head, stdout_tail, stdout_total, stderr_head, stderr_tail, stderr_total)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?);
+
+-- OUTPUT
+SELECT form, stdout_head, stdout_tail, stdout_total, stderr_head, stderr_tail,
+        stderr_total FROM outputs WHERE run_id = ?;
+
+-- ADD_ARTIFACTS
+INSERT INTO artifacts (run_id, listing, data) VALUES (?, ?, ?);
+
+-- ARTIFACTS
+SELECT listing FROM artifacts WHERE run_id = ?;
+
+-- ARTIFACT
+SELECT substr(data, CAST(? AS INTEGER), CAST(? AS INTEGER)) FROM artifacts WHERE run_id = ?;
+
 -- ENDED_JOBS
-SELECT job_id, created_ms, updated_ms, success, failed, cancelled, tags, schedule IS NOT NULL, unique_key FROM jobs
-    WHERE status = ? AND job_id > ? ORDER BY job_id LIMIT ?;
+SELECT job_id, created_ms, updated_ms, success, failed, cancelled, tags, schedule IS NOT NULL, unique_key,
+        task_array IS NOT NULL, dependents > 0 OR after_jobs IS NOT NULL
+    FROM jobs WHERE status = ? AND job_id > ? ORDER BY job_id LIMIT ?;
 
 -- COUNT_OLD
 SELECT count(*) FROM jobs
-    WHERE status = ? AND job_id BETWEEN ? AND ? AND created_ms < ? AND updated_ms < ? AND schedule IS NULL;
+    WHERE status = ? AND job_id BETWEEN ? AND ? AND created_ms < ? AND updated_ms < ? AND schedule IS NULL
+        AND (dependents = 0 OR NOT EXISTS (SELECT 1 FROM dependencies d WHERE d.parent_id = jobs.job_id));
 
 -- NOTE_PURGED
 UPDATE identity SET purged = 1 WHERE purged = 0;
@@ -770,6 +915,29 @@ SELECT run_id FROM runs WHERE run_id IN (VALUES (?));
 
 -- RUN_BETWEEN
 SELECT run_id FROM runs WHERE run_id BETWEEN ? AND ? LIMIT 1;
+
+-- COUNT_RUNS
+SELECT count(*) FROM (SELECT 1 FROM runs WHERE job_id = ? LIMIT ?) AS found;
+
+-- NOTE_REMOVING
+UPDATE jobs SET removing_ms = ? WHERE job_id = ? AND removing_ms IS NULL RETURNING job_id;
+
+-- DELETE_SOME_RUNS
+DELETE FROM runs WHERE run_id IN (SELECT r.run_id FROM runs r WHERE r.job_id = ? ORDER BY r.run_id LIMIT ?)
+    RETURNING run_id;
+
+-- DELETE_SOME_RANGES
+DELETE FROM task_ranges WHERE job_id = ? AND first_task IN (
+        SELECT s.first_task FROM task_ranges s WHERE s.job_id = ? ORDER BY s.first_task LIMIT ?) RETURNING first_task;
+
+-- DELETE_SOME_ENTRIES
+DELETE FROM entries WHERE job_id = ? AND first_entry IN (
+        SELECT e.first_entry FROM entries e WHERE e.job_id = ? ORDER BY e.first_entry LIMIT ?) RETURNING first_entry;
+
+-- REMOVING
+SELECT job_id, created_ms, updated_ms, success, failed, cancelled, tags, schedule IS NOT NULL, unique_key,
+        task_array IS NOT NULL FROM jobs
+    WHERE removing_ms IS NOT NULL ORDER BY job_id LIMIT 1;
 
 -- DELETE_RUNS
 DELETE FROM runs WHERE job_id IN (VALUES (?));
@@ -896,7 +1064,7 @@ UPDATE runs SET status = 'failed',
         worker_id = ?, detail = ?, finished_ms = ?, due_ms = NULL
     WHERE run_id IN (SELECT r.run_id FROM runs r WHERE r.status = 'pending' AND r.blocked = 4 AND r.demand_id = ?
         AND r.priority >= ? ORDER BY r.priority DESC, r.run_id LIMIT ?) AND status = 'pending'
-    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id;
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id, blocked & of_array;
 
 -- CANCEL_PENDING
 UPDATE runs SET status = 'cancelled',
@@ -927,6 +1095,13 @@ UPDATE runs SET status = 'failed',
         reason = 'expired',
         detail = ?, finished_ms = ?, due_ms = NULL
     WHERE run_id IN (VALUES (?)) AND status = 'pending'
+    RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id, blocked & of_array;
+
+-- STRAND
+UPDATE runs SET status = 'failed',
+        reason = 'dependency',
+        detail = ?, finished_ms = ?, due_ms = NULL
+    WHERE job_id IN (VALUES (?)) AND blocked & 32 <> 0 AND status = 'pending'
     RETURNING run_id, job_id, worker_id, cancel_ms IS NOT NULL, stuck, demand_id, blocked & of_array;
 
 -- WAITING

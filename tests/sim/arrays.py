@@ -7,7 +7,7 @@ asks the store which task is next.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
@@ -17,6 +17,7 @@ from tests.sim.scheduler import Answer, Done, Refused, Scheduler, Undone
 from tests.sim.story import Story
 from tests.sim.timeline import Timeline
 from tests.sim.violation import Violation
+from zsched.model.after import Ends
 from zsched.model.limits import TICK_MS_MAX
 from zsched.model.types import JobId
 from zsched.scheduler.dispatcher.acts import Hold, Release
@@ -36,7 +37,11 @@ ARRAYS: Final[tuple[tuple[str, Sequence[int], int | None], ...]] = (
     ("0-7", range(8), None),
     ("5-14%20", range(5, 15), 20),
 )
+# A seed with more of them takes too long.
+_ARRAYS_MAX: Final = 25
 ALL: Final = (0, 10**6)
+# The states of tasks that have ended without a run.
+ENDED: Final = ("cancelled", "failed")
 
 _ARRAYS: Final = """
     SELECT job_id, name, held_ms IS NULL AND cancel_ms IS NULL, waiting, failed - forgiven FROM jobs
@@ -53,7 +58,7 @@ _WRONG: Final = """
 _LIVE: Final = """
     SELECT task FROM runs WHERE job_id = ? AND of_array = 1 AND task BETWEEN ? AND ? AND cancel_ms IS NULL
         AND status IN ('pending', 'running')
-    UNION ALL SELECT first_task FROM task_ranges WHERE job_id = ? AND state <> 'cancelled'
+    UNION ALL SELECT first_task FROM task_ranges WHERE job_id = ? AND state NOT IN ('cancelled', 'failed')
         AND first_task <= ? AND last_task >= ?"""
 # How long a place may stay free: a time, and as many turns as all of a seed's arrays may need at one task a turn.
 _FREE_MS: Final = TICK_MS_MAX + 1_000
@@ -71,13 +76,17 @@ class TaskCaller:
         self._chance = chance
         # In some seeds many jobs are arrays.
         self._often = chance.choice((0.0, 0.1, 0.4))
+        self._arrays = 0
+        # What jobs wait for of arrays: apart, so that a seed's other decisions don't hang on it.
+        self._part = Random(repr(chance.getstate()) + "part")
 
     def give_array(self, one: Asked) -> None:
         """Make some jobs arrays. What kills workers or never ends would do so once for each task."""
         script = one.script
         tame = script.kills is None and not script.sticks_ms and not any(child.sticks_ms for child in script.children)
-        if one.recurring or not tame or self._chance.random() >= self._often:
+        if one.recurring or not tame or self._chance.random() >= self._often or self._arrays == _ARRAYS_MAX:
             return
+        self._arrays += 1
         text, indexes, cap = self._chance.choice(ARRAYS)
         one.give_array(text, indexes, cap)
         if self._chance.random() < 0.3:
@@ -85,6 +94,19 @@ class TaskCaller:
         one.task_acts = [
             self._chance.choice(("hold", "cancel", "rerun", "failed")) for _ in range(self._chance.choice((0, 1, 3)))
         ]
+
+    def choose_part(self, one: Asked, parent: Asked, ends: Ends) -> tuple[int | None, Ends]:
+        """What a job waits for of an array: one of its tasks, each for the same one, or all. An array gets the indexes
+        of the one that its tasks follow.
+        """
+        luck = self._part.random()
+        if luck < 0.35:
+            return self._part.choice(parent.indexes), ends
+        followed = any(kind == Ends.SAME for _, _, kind in one.after)
+        if luck > 0.75 or not one.indexes or (followed and one.indexes != parent.indexes):
+            return None, ends
+        one.indexes, one.cap, one.turn["array"] = parent.indexes, parent.cap, parent.turn["array"]
+        return None, Ends.SAME
 
     def on_acked(self, one: Asked) -> None:
         for act in one.task_acts:
@@ -160,10 +182,13 @@ class Arrays:
         self._timeline = timeline
         self._scheduler = scheduler
         self._asked = asked
-        # The state of each task without a run, by job and index, as of the last look.
+        # The state of each task without a run, as of the last look: by job and index, and the same for each job.
         self.ranges: dict[tuple[int, int], str] = {}
+        self.ranges_of: dict[int, dict[int, str]] = {}
         # The jobs that are or were arrays.
         self._known: set[int] = set()
+        # Whether an array waits for other jobs.
+        self.is_held_back: Callable[[int], bool] = lambda job: False
         # Arrays with a free place: since when, and for how many turns.
         self._free: dict[int, tuple[int, int]] = {}
 
@@ -174,9 +199,17 @@ class Arrays:
     def is_array(self, job: int) -> bool:
         return bool(self._look("SELECT 1 FROM jobs WHERE job_id = ? AND task_array IS NOT NULL", job))
 
-    def check(self, tasks: Mapping[tuple[int, int], list[int]], rows: Mapping[int, Row], new: Iterable[Row]) -> None:
-        """After a turn. `new`: runs that it has made and that follow none."""
-        self.ranges = self._read_ranges()
+    def check(
+        self,
+        tasks: Mapping[tuple[int, int], list[int]],
+        rows: Mapping[int, Row],
+        changed: Iterable[Row],
+        new: Iterable[Row],
+    ) -> None:
+        """After a turn. `changed`: the runs that it has changed or made; `new`: those that follow none."""
+        before, self.ranges_of = self.ranges_of, self._read_ranges()
+        self.ranges = {(job, index): state for job, states in self.ranges_of.items() for index, state in states.items()}
+        touched = {row.job for row in changed}
         made: defaultdict[int, list[int]] = defaultdict(list)
         for row in new:
             made[row.job].append(row.task)
@@ -190,16 +223,20 @@ class Arrays:
                 raise Violation(f"job {job} counts {placeless} runs without a place, it has {waiting[job]}")
             if one.cap is not None and open_[job] > one.cap:
                 raise Violation(f"{open_[job]} tasks of job {job} are open, of {one.cap}")
-            unmade = [index for index in one.indexes if self.ranges.get((job, index)) == "unmade"]
-            self._check_tasks(job, one, tasks, rows)
+            states = self.ranges_of.get(job, {})
+            unmade = [index for index, state in states.items() if state == "unmade"]
+            if job in touched or states != before.get(job, {}):
+                self._check_tasks(job, one, tasks, rows)
             if made[job] and unmade and goes_on and not self._again(job) and max(made[job]) > unmade[0]:
                 raise Violation(f"job {job} has made the tasks {made[job]} before {unmade[0]}")
             most = one.turn.get("max_fails")
-            live = [index for index in one.indexes if self._is_pending(job, index, tasks, rows)]
-            if most is not None and fails > most and live and self._settled():
-                raise Violation(f"{fails} tasks of job {job} have failed, and {live} are still to start")
-            free = goes_on and unmade and (one.cap is None or open_[job] < one.cap)
-            self._note_free(job, bool(free) and not (most is not None and fails > most))
+            spent = most is not None and fails > most
+            if spent and self._settled():
+                live = [index for index in one.indexes if self._is_pending(job, index, tasks, rows)]
+                if live:
+                    raise Violation(f"{fails} tasks of job {job} have failed, and {live} are still to start")
+            room = one.cap is None or open_[job] < one.cap
+            self._note_free(job, bool(goes_on and unmade and room and not spent) and not self.is_held_back(job))
 
     def _check_tasks(
         self, job: int, one: Asked, tasks: Mapping[tuple[int, int], list[int]], rows: Mapping[int, Row]
@@ -221,7 +258,7 @@ class Arrays:
         self, job: int, index: int, tasks: Mapping[tuple[int, int], list[int]], rows: Mapping[int, Row]
     ) -> bool:
         if (state := self.ranges.get((job, index))) is not None:
-            return state != "cancelled"
+            return state not in ENDED
         return rows[tasks[job, index][-1]].status == "pending"
 
     def _settled(self) -> bool:
@@ -247,22 +284,23 @@ class Arrays:
                 raise Violation(f"a place of job {job} is free since {waited_ms} ms, and tasks wait for one")
             self._free[job] = since_ms, turns + 1
 
-    def check_all_ended(self) -> None:
-        for (job, index), state in self.ranges.items():
-            if state != "cancelled":
-                raise Violation(f"the task {index} of job {job} is {state}, and is not made")
+    def left(self, goes_on: Callable[[int], bool]) -> dict[tuple[int, int], str]:
+        """The tasks that are still to be made, but for those of jobs that do not end."""
+        left = {task: state for task, state in self.ranges.items() if state not in ENDED}
+        lasting = {job for job in {job for job, _ in left} if goes_on(job)}
+        return {task: state for task, state in left.items() if task[0] not in lasting}
 
-    def _read_ranges(self) -> dict[tuple[int, int], str]:
+    def _read_ranges(self) -> dict[int, dict[int, str]]:
         names = dict(self._look("SELECT job_id, name FROM jobs WHERE task_array IS NOT NULL"))
-        found: dict[tuple[int, int], str] = {}
+        found: defaultdict[int, dict[int, str]] = defaultdict(dict)
         for job, first, last, state, _ in self._look(_RANGES):
             inside = [index for index in self._asked[names[job]].indexes if first <= index <= last]
             if not inside or inside[0] != first or inside[-1] != last:
                 raise Violation(f"a range of job {job} from {first} to {last} has the tasks {inside}")
             for index in inside:
-                if (job, index) in found:
+                if index in found[job]:
                     raise Violation(f"the task {index} of job {job} is in two ranges")
-                found[job, index] = state
+                found[job][index] = state
         return found
 
     def _look(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:

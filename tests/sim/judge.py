@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 import msgpack
 
-from tests.sim.arrays import Arrays
+from tests.sim.arrays import ENDED, Arrays
 from tests.sim.artifacts import Artifacts
 from tests.sim.callers import Asked, Client
 from tests.sim.dependencies import Dependencies
@@ -211,6 +211,8 @@ class Judge:
         # The state of each schedule, as the events tell it.
         self._schedules: dict[int, str] = {}
         self._tasks: dict[tuple[int, int], list[int]] = defaultdict(list)
+        # The tasks of each job that ever had a run.
+        self._indexes: dict[int, set[int]] = defaultdict(set)
         # Runs that must be on probation, each with the most suspects that may be so at once with it on a worker.
         self._suspects: dict[int, int] = {}
         # Workers that have announced their end, as events tell it.
@@ -240,7 +242,8 @@ class Judge:
         self.arrays = Arrays(timeline, scheduler, client.asked)
         self.removals = Removals(scheduler, lambda run: self._made[run], self._recurs, self.arrays)
         client.removed = self.removals.jobs
-        self.dependencies = Dependencies(timeline, scheduler, witness, client.asked, self.removals.jobs)
+        self.dependencies = Dependencies(timeline, scheduler, witness, client.asked, self.arrays)
+        self.arrays.is_held_back = self.dependencies.holds_back
         # Who was active after the turn before, and the lease of each run that was handed out with one.
         self._active: frozenset[str] = frozenset()
         self._lease_ms: dict[int, int] = {}
@@ -483,6 +486,7 @@ class Judge:
         for row in changed:
             if row.run not in before:
                 self._tasks[row.job, row.task].append(row.run)
+                self._indexes[row.job].add(row.task)
         losses = self._replay(before)
         for row in changed:
             if row.cancelled:
@@ -512,15 +516,14 @@ class Judge:
         self.retries.check(
             row.run for row in changed if row.status == "running" and self._is_given(before.get(row.run))
         )
-        self.arrays.check(
-            self._tasks, self.rows, [row for row in changed if row.run not in before and self._made[row.run] is None]
-        )
+        new = [row for row in changed if row.run not in before and self._made[row.run] is None]
+        self.arrays.check(self._tasks, self.rows, changed, new)
         self._check_held()
         self._check_usage()
         self._check_tasks(changed)
         self.removals.check(before, found, changed, self._timeline.now_ms)
         given = {row.run for row in changed if row.status == "running" and self._is_given(before.get(row.run))}
-        self.dependencies.check(changed, self._made, given)
+        self.dependencies.check(changed, self.rows, self._tasks, given)
         self._check_counters({row.job for row in changed})
         self._check_loads(before, changed)
         self._check_workers()
@@ -545,7 +548,7 @@ class Judge:
     # --- when all is healed ------------------------------------------------------------------------------------------
 
     def all_ended(self) -> bool:
-        return all(self._goes_on(self.rows[run].job) for run in self._open)
+        return all(self._goes_on(self.rows[run].job) for run in self._open) and not self.arrays.left(self._goes_on)
 
     def _goes_on(self, job: int) -> bool:
         """Whether a job does not end in a healed world."""
@@ -558,7 +561,8 @@ class Judge:
         for row in self.rows.values():
             if not row.final and not self._goes_on(row.job):
                 raise Violation(f"{row} has not ended")
-        self.arrays.check_all_ended()
+        for (job, index), state in self.arrays.left(self._goes_on).items():
+            raise Violation(f"the task {index} of job {job} is {state}, and is not made")
 
     def check_strays(self) -> None:
         """For a healed world: a process whose run has ended is soon killed, and what runs for long is known to run."""
@@ -599,9 +603,8 @@ class Judge:
 
     def _runs_of(self, job: int) -> list[list[int]]:
         """The runs of each task of a job, but those of an array that a range describes."""
-        return [
-            runs for task, runs in self._tasks.items() if task[0] == job and runs and task not in self.arrays.ranges
-        ]
+        of_job = ((job, index) for index in sorted(self._indexes[job]))
+        return [runs for task in of_job if (runs := self._tasks[task]) and task not in self.arrays.ranges]
 
     def _check_fate(self, job: int, one: Asked, row: Row) -> None:
         if one.script.kills is not None:
@@ -821,11 +824,12 @@ class Judge:
             status, *counts = self._scheduler.engine.look(
                 "SELECT status, pending, running, success, failed, cancelled, unmade FROM jobs WHERE job_id = ?", job
             )[0]
-            tasks = {task: self.rows[runs[-1]].status for task, runs in self._tasks.items() if task[0] == job and runs}
+            tasks = {
+                index: self.rows[runs[-1]].status for index in self._indexes[job] if (runs := self._tasks[job, index])
+            }
             tasks |= {
-                task: state if state in ("cancelled", "failed") else "unmade"
-                for task, state in self.arrays.ranges.items()
-                if task[0] == job
+                index: state if state in ENDED else "unmade"
+                for index, state in self.arrays.ranges_of.get(job, {}).items()
             }
             lasts = Counter(tasks.values())
             if counts != [lasts[one] for one in (*_STATUSES, "unmade")]:
@@ -1105,10 +1109,7 @@ class Judge:
         if unasked := names.keys() - self._client.asked.keys():
             raise Violation(f"job {names[unasked.pop()]} exists, though its key belongs to another submit")
         for name, one in self._client.asked.items():
-            # An array that was cancelled before it had a run leaves no trace when it is removed.
-            bare = one.indexes and name not in names and not self._runs_of(one.acked or 0)
-            gone = one.acked in self.removals.jobs or (bare and self._scheduler.habits.keep != KEEP_ALL)
-            if one.acked is not None and names.get(name) != one.acked and not gone:
+            if one.acked is not None and names.get(name) != one.acked and not self._is_gone(name, one, names):
                 raise Violation(f"job {one.acked} was acked, but is {names.get(name)}")
             if one.undone and name in names:
                 raise Violation(f"job {names[name]} exists, though its submit was answered as not done")
@@ -1133,9 +1134,18 @@ class Judge:
                 if not row.cancelled:
                     raise Violation(f"run {row.run} of job {job} is {row.status}, though the cancel was acked")
 
+    def _is_gone(self, name: str, one: Asked, names: Mapping[str, int]) -> bool:
+        """Whether an acked job was removed. An array that ended before it had a run leaves no trace then."""
+        if one.acked in self.removals.jobs:
+            return True
+        bare = one.indexes and name not in names and not self._runs_of(one.acked or 0)
+        return bool(bare) and self._scheduler.habits.keep != KEEP_ALL
+
     def _check_array_answers(self, job: int, one: Asked) -> None:
         """After an acked cancel of an array, and after one that was refused, no task of it is still to start."""
-        unmade = [task for task, state in self.arrays.ranges.items() if task[0] == job and state != "cancelled"]
+        if not one.cancel_late and not one.cancel_acked:
+            return
+        unmade = [index for index, state in self.arrays.ranges_of.get(job, {}).items() if state not in ENDED]
         live = [self.rows[runs[-1]] for runs in self._runs_of(job) if not self.rows[runs[-1]].final]
         if one.cancel_late and (unmade or live):
             raise Violation(f"job {job} is live, though a cancel was refused because it had finished: {live or unmade}")

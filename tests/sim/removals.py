@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
-from tests.sim.arrays import Arrays
+from tests.sim.arrays import ENDED, Arrays
 from tests.sim.scheduler import Scheduler
 from tests.sim.violation import Violation
 from zsched.model.types import Now
@@ -125,7 +125,7 @@ class Removals:
         for task, state in self._arrays.ranges.items():
             if task in last:
                 tasks[last[task]] -= 1
-            tasks["cancelled" if state == "cancelled" else "pending"] += 1
+            tasks[state if state in ENDED else "pending"] += 1
         totals = dict(self._scheduler.engine.look("SELECT status, tasks FROM totals"))
         if {status: count for status, count in totals.items() if count} != dict(+tasks):
             raise Violation(f"the scheduler counts {totals}, but its runs are {dict(+tasks)}")

@@ -48,7 +48,7 @@ def tasks(scheduler: Scheduler, job: int) -> dict[str, int]:
 
 
 @pytest.mark.timeout(180)
-def test_every_task_runs_though_the_scheduler_is_killed_while_they_are_made(tmp_path: Path) -> None:
+def test_every_task_runs_across_a_kill_of_the_scheduler(tmp_path: Path) -> None:
     witness = tmp_path / "witness"
     with Scheduler(tmp_path) as scheduler, WorkerProcess(scheduler.url, tmp_path, slots=8, id="w1"):
         body = {"name": "a", "command": f"echo $ZSCHED_TASK >> {witness}", "array": f"0-{TASKS - 1}"}

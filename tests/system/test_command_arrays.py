@@ -63,6 +63,9 @@ def test_lines_without_a_command_are_commands_and_a_failure_is_a_line(cli: Cli) 
     assert cli("wait", f"{job}.0-1") == (1, f"{job}.0 success  true\n{job}.1 failed (exit code 3)  exit 3\n", "")
     assert cli("wait", f"{job}.0") == (0, f"{job}.0 success  true\n", "")
     assert json.loads(cli.good("wait", "--json", f"{job}.0"))[0]["status"] == "success"
+    code, out, err = cli("wait", f"{job}.0", f"flow:{job}")
+    assert (code, out) == (2, "")
+    assert err.startswith(f"zsched wait: {job}.0 and whole jobs: wait for them by two commands\n")
     assert re.search(rf"^ *{job}  failed  .*  3/3, 2 failed  .*$", cli.good("list"), re.MULTILINE)
 
 

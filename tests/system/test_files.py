@@ -5,6 +5,7 @@ tests/unit/test_collect.py has the attacks on the helper that reads artifacts.
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import signal
@@ -359,6 +360,9 @@ def test_command_copies_files_there_and_back(scheduler: Scheduler, tmp_path: Pat
     assert b"exists" in again.stderr
     listed = zsched(scheduler, "artifacts", "last", cwd=tmp_path)
     assert listed.stdout.split()[:3] == [b"PATH", b"BYTES", b"MODE"]
+    as_json = zsched(scheduler, "artifacts", "last", "--json", cwd=tmp_path)
+    job = json.loads(zsched(scheduler, "show", "last", "--json", cwd=tmp_path).stdout)
+    assert json.loads(as_json.stdout) == scheduler.get(f"/jobs/{job['id']}/artifacts")
     missing = zsched(scheduler, "artifacts", "last", "none", cwd=tmp_path)
     assert missing.returncode == 3
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from subprocess import CompletedProcess
 import pytest
 
 from bench.flows import diamond, disorder, noted
-from tests.system.process import WorkerProcess
+from tests.system.process import ROOT, WorkerProcess
 from tests.system.session import Scheduler, shell, until
 from zsched.client.client import Client
 
@@ -18,28 +19,6 @@ pytestmark = pytest.mark.slow
 
 WIDTH = 1_000
 PARTS = 50
-
-FLOW = f"""
-[jobs.fetch]
-command = "seq 1 {PARTS} > data"
-
-[jobs.part]
-command = "sed -n ${{ZSCHED_TASK}}p data | grep -v '^7$' > part-$ZSCHED_TASK || test -e fixed && cp data part-7"
-array = "1-{PARTS}"
-after = ["fetch"]
-
-[jobs.reduce]
-command = "cat part-* | wc -l > total"
-after = ["part"]
-
-[jobs.report]
-command = "echo total $(cat total) > report"
-after = ["reduce"]
-
-[jobs.clean-up]
-command = "touch cleaned-up"
-after = ["report:any"]
-"""
 
 
 class Place:
@@ -100,22 +79,38 @@ def test_chain_runs_in_order(place: Place) -> None:
     ]
 
 
-def test_pipeline_is_repaired_by_one_command(place: Place) -> None:
-    (place.folder / "flow.toml").write_text(FLOW)
-    done = place.type("zsched submit --file flow.toml")
-    assert (done.returncode, done.stdout) == (0, "flow 1, jobs 1-5\n"), done.stderr
-    assert place.type("zsched wait flow:1 --timeout 60s").returncode == 1
+def test_documented_pipeline_runs_as_it_is_typed(place: Place) -> None:
+    """The files and the lines of the guide: a failure in the middle, the repair by one command, and the artifact."""
+    text = (ROOT / "docs" / "flows.md").read_text("utf-8")
+    section = text.partition("## A pipeline, from submit to artifact")[2].partition("### The same elsewhere")[0]
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+    (flow,) = (block for kind, block in blocks if kind == "toml")
+    script, failing, repairing = (block for kind, block in blocks if kind == "sh")
+    failed, repaired = (block for kind, block in blocks if not kind)
+    (place.folder / "pipeline.toml").write_text(flow)
+    (place.folder / "work.sh").write_text(script)
+    done = place.type(failing)
+    assert (done.returncode, done.stdout) == (1, failed), done.stderr
+    assert "part-3" in place.type("zsched logs 2.3").stderr
+    done = place.type(repairing)
+    assert (done.returncode, done.stdout) == (0, repaired), done.stderr
+    ran = {task: len(place.scheduler.get(f"/jobs/2/runs?task={task}")) for task in (9, 10)}
+    assert ran == {9: 2, 10: 1}
+
+
+def test_job_that_ends_after_a_failure_runs(place: Place) -> None:
+    jobs = {"work": 'command = "false"', "report": 'command = "touch report"\nafter = ["work"]'}
+    jobs["clean-up"] = 'command = "touch cleaned-up"\nafter = ["report:any"]'
+    (place.folder / "flow.toml").write_text("\n".join(f"[jobs.{name}]\n{text}" for name, text in jobs.items()))
+    assert place.type("zsched submit --file flow.toml --wait").returncode == 1
     shown = place.type("zsched show flow:1").stdout
-    assert "flow 1: 5 jobs, 3 failed, 2 success" in shown
-    assert "it needs the success of job 2, which failed" in shown
+    assert "flow 1: 3 jobs, 2 failed, 1 success" in shown
+    assert "it needs the success of job 1, which failed" in shown
     assert (place.folder / "cleaned-up").exists()
     assert not (place.folder / "report").exists()
-    done = place.type("touch fixed; zsched rerun flow:1 --failed && zsched wait flow:1 --timeout 60s")
-    assert done.returncode == 0, done.stderr
-    assert (place.folder / "report").read_text() == f"total {PARTS - 1 + PARTS}\n"
 
 
-def test_array_that_never_started_runs_again_after_the_job_that_failed_before_it(place: Place) -> None:
+def test_array_that_never_started_runs_again_after_its_parent(place: Place) -> None:
     jobs = {"fetch": 'command = "test -e fixed"', "part": 'command = "true"\narray = "1-3"\nafter = ["fetch"]'}
     jobs["reduce"] = 'command = "echo $ZSCHED_JOB_ID"\nafter = ["part"]'
     (place.folder / "flow.toml").write_text("\n".join(f"[jobs.{name}]\n{text}" for name, text in jobs.items()))

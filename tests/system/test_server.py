@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import io
 import json
 import logging
 import os
@@ -13,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from waitress.channel import HTTPChannel
@@ -46,11 +47,25 @@ def server(rest: Rest) -> Iterator[Server]:
     started.stop()
 
 
+class Reader(io.BufferedReader):
+    """What has arrived on a connection. It stays open between answers: the next one may be in its buffer already."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        super().__init__(socket.SocketIO(connection, "r"))
+
+    def makefile(self, *_: object) -> Reader:
+        return self
+
+    def close(self) -> None:
+        pass
+
+
 class Caller:
     """A connection on which a test writes bytes and reads answers."""
 
     def __init__(self, server: Server, address: str = "127.0.0.1", source: tuple[str, int] | None = None) -> None:
         self.socket = socket.create_connection((address, server.port), TIMEOUT_S, source)
+        self._reader = Reader(self.socket)
 
     def __enter__(self) -> Caller:
         return self
@@ -63,7 +78,7 @@ class Caller:
 
     def answer(self) -> tuple[int, dict[str, str], Any]:
         """The next answer: status, headers in lower case, and the value of its JSON."""
-        response = http.client.HTTPResponse(self.socket)
+        response = http.client.HTTPResponse(cast(socket.socket, self._reader))
         response.begin()
         body = response.read()
         headers = {name.lower(): value for name, value in response.getheaders()}
@@ -76,7 +91,7 @@ class Caller:
     def closed(self) -> bool:
         """Whether the server closes the connection without another byte."""
         try:
-            return self.socket.recv(1) == b""
+            return self._reader.read(1) == b""
         except ConnectionError:
             return True
 

@@ -274,6 +274,8 @@ untyped: Any = zsched
         (lambda c: c.map("ls '{}'", ["a"]), ValueError, "{} stands inside quotes"),
         (lambda c: c.submit("ls {}", each="abc"), TypeError, "invalid each: expected an iterable, not str"),
         (lambda c: c.submit("ls {}", each=[{1}]), TypeError, "invalid each[0]: Object of type set is not JSON"),
+        (lambda c: c.submit("ls {}", each=[1, float("nan")]), ValueError, "invalid each[1]: Out of range float"),
+        (lambda c: c.submit(["ls", "{}"], array="0-3"), ValueError, "{} stands for an entry here, and not for the"),
         (lambda c: c.submit("ls {}", each=[]), zsched.ClientError, "each: there is no entry"),
         (
             lambda c: c.submit("ls {}", each=["a", "b\0"]),

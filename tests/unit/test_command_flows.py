@@ -56,18 +56,39 @@ def test_fault_of_a_file_is_named(tmp_path: Path, text: str, said: str) -> None:
     assert str(failure.value) == f"{file}: {said}"
 
 
+def test_all_faults_of_a_file_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = written(tmp_path, "job = 1\nflow = 2\n[jobs]\na = 1\nb = 2\n")
+    with pytest.raises(Failure, match=r"jobs\.b is not a table"):
+        flow.read(file)
+    only = "a flow file has nothing but jobs, each as [jobs.NAME]"
+    assert capsys.readouterr().err.splitlines() == [
+        f"zsched: {file}: unknown 'job': {only}",
+        f"zsched: {file}: unknown 'flow': {only}",
+        f"zsched: {file}: jobs.a is not a table: write [jobs.a] with a command",
+    ]
+
+
+def test_relative_folder_is_below_the_caller_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PWD", raising=False)
+    jobs = {"a": {"cwd": "data"}, "b": {"cwd": "/srv"}, "c": {"cwd": ""}, "d": {"cwd": 1}, "e": {}}
+    placed = flow.with_own_place(jobs)
+    assert [placed[name].get("cwd") for name in jobs] == [f"{tmp_path}/data", "/srv", "", 1, None]
+    assert [placed[name].get("cwd_hint") for name in jobs] == [None, None, None, None, str(tmp_path)]
+
+
 def test_faults_of_jobs_name_file_job_field_and_remedy() -> None:
     error = Refused(400, "invalid_request", "")
     error.faults = [
         ("#/jobs/report/after/0", "the flow has no job fetcj; did you mean fetch?"),
         ("#/jobs/fetch/timeuot", "unknown field"),
-        ("#/jobs/a b", "invalid name"),
+        ("#/jobs/a~1b", "invalid name"),
         ("#/jobs", "Expected `object`"),
     ]
     assert list(flow.faults("flow.toml", error)) == [
         "flow.toml: job report: after: the flow has no job fetcj; did you mean fetch?",
         "flow.toml: job fetch: timeuot: unknown field; did you mean timeout?",
-        "flow.toml: job a b: invalid name",
+        "flow.toml: job a/b: invalid name",
         "flow.toml: jobs: Expected `object`",
     ]
 
@@ -87,6 +108,11 @@ def test_jobs_stand_below_the_last_that_they_wait_for() -> None:
         "   └─ report  4  pending  (after count, check)",
     ]
     assert tree.head(1, jobs) == "flow 1: 4 jobs, 1 pending, 1 failed, 2 success"
+
+
+def test_job_that_waits_for_one_task_stands_below_its_array() -> None:
+    jobs = [job(1, "count"), job(2, "look", "success", "1.3:any"), job(3, "both", "success", "1.0", "1.1")]
+    assert list(tree.lines(jobs)) == ["count    1  success", "├─ look  2  success", "└─ both  3  success"]
 
 
 def test_many_jobs_that_are_alike_are_shown_together() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import signal
 import sys
@@ -20,6 +21,7 @@ from zsched.client import cluster
 from zsched.client.client import Chunk, Client, ClientError, Group, Job, NotFound, Refused, Unreachable, WaitTimeout
 from zsched.commands import (
     acting,
+    artifacts,
     exits,
     line,
     options,
@@ -32,6 +34,7 @@ from zsched.commands import (
     workers,
     zsched,
 )
+from zsched.commands.exits import Failure
 from zsched.config.layers import settle
 from zsched.config.settings import keys_of
 from zsched.model.limits import CONTROL_CHARS_MAX
@@ -74,6 +77,8 @@ def test_selectors_name_flows_among_jobs() -> None:
     assert (list(chosen.ids), list(chosen.flows)) == ([3], [7, 12])
     with pytest.raises(ValueError, match="'flow:x' names no flow; write 12, 3-8, 1,4,9, flow:12, last or all"):
         selection.parse(["flow:x"])
+    with pytest.raises(ValueError, match="'flow:' names no flow; write 12, 3-8, 1,4,9, flow:12, last or all"):
+        selection.parse(["flow:"])
 
 
 def test_a_selector_names_tasks_of_a_job() -> None:
@@ -356,7 +361,7 @@ def test_utf8_bom_is_stripped_from_the_first_line_of_a_file(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("line", "fault"), [("a\0b", "can't have a NUL character"), ("x" * 16_385, "has 16385 bytes, at most 16384")]
+    ("line", "fault"), [("a\0b", "a NUL character can't be passed"), ("x" * 16_385, "has 16385 bytes, at most 16384")]
 )
 def test_a_line_that_can_be_no_command_is_named(
     line: str, fault: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -367,6 +372,24 @@ def test_a_line_that_can_be_no_command_is_named(
     assert out == ""
     assert err.startswith(f"zsched: line 3 of {tmp_path}/names: ")
     assert fault in err
+
+
+def test_wrong_line_of_stdin_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"good\nbad\xff\n")))
+    with pytest.raises(exits.Failure, match=r"line 2 of stdin is not UTF-8"):
+        list(submit.lines("-"))
+
+
+def test_place_for_an_index_without_a_shell_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        submit.main(["--dry-run", "--array=0-3", "--no-shell", "echo", "{}"])
+    assert capsys.readouterr().err.startswith("zsched submit: {} stands for an entry here, and not for the index")
+
+
+def test_folder_for_artifacts_is_named_when_it_can_not_be_used(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(exits.Failure, match=r"the folder .*/file can't be used: File exists"):
+        artifacts.save(str(tmp_path / "file"), "out", b"", 0o644)
 
 
 @pytest.mark.parametrize("command", ["submit", "run"])
@@ -699,3 +722,41 @@ def test_refusal_that_the_command_does_not_know_is_printed(capsys: pytest.Captur
     act = acting.Act("cancel", {"done": "cancelled"}, {"finished": "{count} had already ended: {jobs}"}, ("finished",))
     acting.complain(groups, act, quiet=True)
     assert capsys.readouterr().err == "zsched: 1 were refused as new_code: 7\n"
+
+
+def test_files_of_a_folder_are_put_below_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data" / "in").mkdir(parents=True)
+    (tmp_path / "data" / "in" / "b").write_text("b")
+    (tmp_path / "data" / "a~").write_text("a")
+    assert list(placement.own_files(["data"])) == ["data/a~", "data/in/b"]
+    assert list(placement.own_files(["data/:x/y"])) == ["x/y/a~", "x/y/in/b"]
+    assert list(placement.own_files(["."])) == ["data/a~", "data/in/b"]
+    assert list(placement.own_files(["data/in/..", "data/a~:c"])) == ["a~", "in/b", "c"]
+    monkeypatch.chdir(tmp_path / "data")
+    assert placement.own_files(["."])["in/b"]["base64"] == "Yg=="
+
+
+def test_folder_that_can_not_be_put_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+
+    def refusal() -> str:
+        with pytest.raises(Failure) as failure:
+            placement.own_files([str(folder)])
+        assert failure.value.code == 2
+        return str(failure.value).replace(str(folder), "data")
+
+    assert refusal() == "--put: data has no files"
+    os.mkfifo(folder / "pipe")
+    assert refusal() == "--put: data/pipe is not a regular file"
+    (folder / "pipe").unlink()
+    (folder / "link").symlink_to(tmp_path)
+    assert refusal() == "--put: data/link is a link to a folder: name the folder by its own --put"
+    (folder / "link").unlink()
+    Path(os.fsdecode(os.fsencode(folder) + b"/\xff")).write_text("")
+    assert refusal().endswith("is not UTF-8: rename it")
+    for number in range(257):
+        (folder / f"{number}").write_text("")
+    (folder / os.fsdecode(b"\xff")).unlink()
+    assert refusal() == "--put: data has more than 256 files: pack them into an archive"

@@ -250,14 +250,15 @@ def test_edits_and_reruns_keep_to_the_priority_of_their_token(world: World) -> N
     assert world.job(job).priority == -1
 
 
-def test_tasks_of_an_ended_array_run_again_within_the_bounds_of_their_token(world: World) -> None:
+def test_tasks_run_again_within_the_bounds_of_their_token(world: World) -> None:
     ci, bound = token(world, "ci", pending_max=1), token(world, "bound", priority_max=5)
     (array,) = submit(world, ci, replace(JOB, array=parse_array("0-2")))
     world.ask(Cancel(array, ci))
     (other,) = submit(world, ci)
-    for act in (Rerun(array, ci), RerunTasks(array, ci, (0, 0))):
-        with pytest.raises(QuotaError):
-            world.ask(act)
+    with pytest.raises(QuotaError):
+        world.ask(Rerun(array, ci))
+    with pytest.raises(QuotaError):
+        world.ask(RerunTasks(array, ci, (0, 0)))
     world.ask(Cancel(other, ci))
     world.ask(RerunTasks(array, ci, (0, 0)))
     # It is pending itself now, and one job.

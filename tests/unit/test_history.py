@@ -14,7 +14,9 @@ from tests.faults.history import (
     Fire,
     History,
     Job,
+    Parent,
     Process,
+    Range,
     Run,
     Seen,
     Submit,
@@ -24,6 +26,8 @@ from tests.faults.history import (
 
 # Run 1 was on w1, which was cut off; run 2 took its place after run 1 had ended. Run 3 was cancelled while it ran.
 # Run 4 had a key, and the answer to its first submit was lost. Job 4 is recurring: it fired twice, once late.
+# Job 5 is an array of two tasks, one at once. Job 6 follows it task by task; job 7 waits for the end of job 2, which
+# was cancelled, and of job 5; job 8 is an array that waited for the success of job 2.
 WITNESS = """\
 1 1 w1 100 start 10.00
 1 1 w1 100 alive 12.00
@@ -36,6 +40,16 @@ WITNESS = """\
 5 4 w2 202 end 60.00 0
 6 4 w2 203 start 129.00
 6 4 w2 203 end 129.00 0
+17 5 w1 300 start 30.00
+17 5 w1 300 end 31.00 0
+18 5 w1 301 start 31.00
+18 5 w1 301 end 32.00 0
+19 6 w2 302 start 31.50
+19 6 w2 302 end 31.50 0
+20 6 w2 303 start 32.50
+20 6 w2 303 end 32.50 0
+21 7 w1 304 start 33.00
+21 7 w1 304 end 33.00 0
 """
 MINUTE_MS = 60_000
 
@@ -50,6 +64,7 @@ def good() -> History:
             Submit("s4", None, 9_000, 9_010, "ok", 4),
             Submit("s5", None, 9_000, 9_001, "fail"),
             Submit("s6", None, 9_000, 9_001, "unknown"),
+            *(Submit(f"a{job}", None, 9_000, 9_010, "ok", job) for job in (5, 6, 7, 8)),
         ],
         cancels=[Cancel(2, 20_500, 20_510, "ok"), Cancel(1, 14_000, 14_010, "fail")],
         lives=lives(WITNESS.splitlines()),
@@ -58,6 +73,10 @@ def good() -> History:
             Job(2, "s2", "cancelled"),
             Job(3, "s3", "success"),
             Job(4, "s4", "success", recurring=True),
+            Job(5, "a5", "success", stops=True, tasks=(1, 2), cap=1),
+            Job(6, "a6", "success", tasks=(1, 2), after=(Parent("a5", "same"),)),
+            Job(7, "a7", "success", after=(Parent("s2", "any"), Parent("a5", "ok"))),
+            Job(8, "a8", "failed", tasks=(1, 2), after=(Parent("s2", "ok"),)),
         ],
         runs=[
             Run(1, 1, 0, "failed", "worker_lost", "w1"),
@@ -66,7 +85,13 @@ def good() -> History:
             Run(4, 3, 0, "success", "exit", "w2"),
             Run(5, 4, 0, "success", "exit", "w2"),
             Run(6, 4, 0, "success", "exit", "w2"),
+            Run(17, 5, 1, "success", "exit", "w1"),
+            Run(18, 5, 2, "success", "exit", "w1"),
+            Run(19, 6, 1, "success", "exit", "w2"),
+            Run(20, 6, 2, "success", "exit", "w2"),
+            Run(21, 7, 0, "success", "exit", "w1"),
         ],
+        ranges=[Range(8, 1, 2, "failed", "dependency")],
         events=[
             Event(1, 1, None, "pending"),
             Event(1, 1, "pending", "running", "w1"),
@@ -240,6 +265,51 @@ def started_before_its_delay(history: History) -> None:
     history.jobs[2] = replace(history.jobs[2], delay_ms=14_000)
 
 
+def task_is_lost(history: History) -> None:
+    history.ranges[0] = replace(history.ranges[0], last=1)
+
+
+def task_has_no_success(history: History) -> None:
+    history.jobs[7] = replace(history.jobs[7], status="success", tasks=(1,))
+
+
+def stored_without_its_parent(history: History) -> None:
+    history.jobs[6] = replace(history.jobs[6], after=(Parent("s5", "ok"),))
+
+
+def task_of_no_array(history: History) -> None:
+    history.runs.append(Run(99, 8, 3, "cancelled", "cancelled"))
+
+
+def run_after_the_success(history: History) -> None:
+    history.runs.append(Run(99, 3, 0, "cancelled", "cancelled"))
+
+
+def started_before_its_parent_ended(history: History) -> None:
+    # The task 2 of job 5 ended at 32 s.
+    history.lives[-2].started_ms = 31_600
+
+
+def started_before_a_task_of_its_parent_ended(history: History) -> None:
+    history.jobs[6] = replace(history.jobs[6], after=(Parent("a5", "ok", 2),))
+    history.lives[-1].started_ms = 31_600
+
+
+def started_without_the_success_of_its_parent(history: History) -> None:
+    history.jobs[6] = replace(history.jobs[6], after=(Parent("s2", "ok"),))
+
+
+def two_at_once(history: History) -> None:
+    witness(history, "17 5 w1 300 alive 31.50")
+
+
+def dependency_of_a_success(history: History) -> None:
+    # It wrote nothing: it never started.
+    history.lives = [life for life in history.lives if life.run != 21]
+    history.jobs[6] = replace(history.jobs[6], status="failed")
+    history.runs[10] = replace(history.runs[10], status="failed", reason="dependency")
+
+
 def early(history: History) -> None:
     history.fires[0] = Fire(4, MINUTE_MS, MINUTE_MS - 1)
 
@@ -305,6 +375,16 @@ BAD: list[tuple[Callable[[History], None], Count]] = [
     (orphan, Count.ORPHAN),
     (zombie, Count.ZOMBIE),
     (started_before_its_delay, Count.START_EARLY),
+    (task_is_lost, Count.LOST),
+    (task_has_no_success, Count.LOST),
+    (stored_without_its_parent, Count.LOST),
+    (task_of_no_array, Count.UNEXPECTED),
+    (run_after_the_success, Count.SECOND_START),
+    (started_before_its_parent_ended, Count.ORDER),
+    (started_before_a_task_of_its_parent_ended, Count.ORDER),
+    (started_without_the_success_of_its_parent, Count.ORDER),
+    (two_at_once, Count.CAP),
+    (dependency_of_a_success, Count.WRONG_LOSER),
     (early, Count.FIRE_EARLY),
     (late, Count.FIRE_LATE),
     (missed, Count.FIRE_MISSED),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import tracemalloc
 from itertools import pairwise
 from pathlib import Path
 
@@ -85,7 +86,8 @@ def test_many_entries_are_blocks_in_a_file_that_can_be_read_again(tmp_path: Path
     [
         (b"", "the body is empty: its first line is the job, a JSON object"),
         (b"[]\n1", "line 1: the first line is the job, a JSON object"),
-        (b"{\n1", "the body is not JSON: "),
+        (b"{\n1", "line 1: the body is not JSON: "),
+        (b'\n{\n"name": "j"}\n', "line 2: the body is not JSON: "),
         (JOB, "each: at least one entry"),
         (JOB + b"\n\n \n", "each: at least one entry"),
         (
@@ -94,10 +96,12 @@ def test_many_entries_are_blocks_in_a_file_that_can_be_read_again(tmp_path: Path
         ),
         (JOB + b"\n1 2", "line 2: JSON is malformed: trailing characters (byte 3); "),
         (JOB + b'\n"a\\u0000"', "line 2: a NUL character"),
-        (JOB + b'\n"\xff"', "line 2: "),
-        (JOB + b"\n1e999", "line 2: "),
-        (JOB + b'\n"\\ud800"', "line 2: "),
-        (JOB + b"\n" + b"[" * 90_000, "line 2: "),
+        (JOB + b'\n"\xff"', "line 2: the body is not UTF-8"),
+        (JOB + b"\n1e999", "line 2: a number is too large for a float of 64 bits"),
+        (JOB + b"\n9007199254740993", "line 2: an integer lies outside ±9007199254740992"),
+        (JOB + b'\n"\\ud800"', "line 2: a lone surrogate is not a character"),
+        (JOB + b'\n{"a": 1, "a": 2}', 'line 2: the key "a" stands there twice'),
+        (JOB + b"\n" + b"[" * 90_000, "line 2: nested deeper than 32 levels"),
         (JOB + b"\n" + json.dumps("x" * (ENTRY_BYTES_MAX + 1)).encode(), "line 2: at most "),
     ],
 )
@@ -111,9 +115,22 @@ def test_a_wrong_line_is_named(body: bytes, sentence: str) -> None:
 def test_a_line_without_end_is_refused_before_it_is_in_memory() -> None:
     pieces = [MIB * (place + 1) for place in range(JOB_LINE_BYTES_MAX // MIB)]
     for body in (b" " * (JOB_LINE_BYTES_MAX + 2), JOB + b'\n"' + b"x" * MIB):
-        with pytest.raises(Problem, match="too long") as caught:
+        with pytest.raises(Problem, match=r"too long: at most [0-9]+ bytes") as caught:
             receive(body + b"\n1", *pieces, len(body))
         assert (caught.value.status, caught.value.code) == (413, "too_large")
+
+
+def test_empty_lines_take_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    tracemalloc.start()
+    try:
+        receive(b"\n" * 1_000 + JOB + b"\n" * 500_000 + b'"a"')
+        assert tracemalloc.get_traced_memory()[1] < 16 * MIB
+    finally:
+        tracemalloc.stop()
+    monkeypatch.setattr(ndjson, "LINES_MAX", 3_000)
+    with pytest.raises(Problem, match="at most 3000 lines, empty ones included") as caught:
+        receive(JOB + b"\n" * 4_000, 1_000, 2_000, 3_500)
+    assert (caught.value.status, caught.value.code) == (413, "too_many")
 
 
 def test_a_body_that_does_not_come_is_an_error() -> None:

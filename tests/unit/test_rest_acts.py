@@ -128,6 +128,17 @@ def test_ended_job_runs_again_with_its_id(rest: Rest) -> None:
     assert (event["became"], event["detail"]) == ("pending", "fixed")
 
 
+def test_rerun_of_tasks_that_can_not_run_again_is_refused(rest: Rest) -> None:
+    job = rest.submit(array="0-3")
+    for call, said in (
+        ("only=failed", "No task of job 1 has failed"),
+        ("task=1-2", "None of these tasks of job 1 has ended"),
+    ):
+        answer = rest.post(f"/jobs/{job}/rerun?{call}")
+        refused(answer, 409, "live")
+        assert answer.json["error"] == said
+
+
 def test_rerun_needs_room_for_a_pending_run(tmp_path: Path) -> None:
     with Rest(tmp_path, pending_max=1) as rest:
         job = failed(rest)

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.unit.rest import Rest
+from tests.unit.rest import Rest, problem
 from zsched.model.files import File
 from zsched.model.limits import FILES_BYTES_MAX
 from zsched.model.types import JobId, RunId, RunStatus, Stream, WorkerId
@@ -67,6 +67,8 @@ def test_bad_file_is_refused_with_its_place(rest: Rest, fields: dict[str, Any], 
     answer = rest.post("/jobs", {"name": "j", "command": "true", **fields})
     assert answer.status_code == 400, answer.text
     assert answer.json["errors"][0]["pointer"].startswith(pointer)
+    # A pointer is for programs.
+    assert "~1" not in answer.json["error"]
     assert rest.get("/jobs").json == []
 
 
@@ -102,9 +104,17 @@ def test_each_task_of_an_array_has_its_artifacts(rest: Rest) -> None:
     assert [rest.get(f"/jobs/{job}/artifacts/a?task={task}").text for task in (3, 4)] == ["of 3", "of 4"]
     assert [listed["bytes"] for listed in rest.get(f"/jobs/{job}/artifacts?task=3").json] == [4]
     assert rest.get(f"/jobs/{job}/artifacts/a").text == "of 4"
-    assert rest.get(f"/jobs/{job}/artifacts?task=5").json == []
+    for path in ("artifacts", "artifacts/a", "log", "runs"):
+        sentence = f"Job {job} has no task 5: its tasks are 3-4"
+        problem(rest.get(f"/jobs/{job}/{path}?task=5"), 404, "unknown_task", sentence)
+    for path in ("artifacts", "artifacts/a", "log"):
+        which = "the index of a single task, such as 3"
+        problem(rest.get(f"/jobs/{job}/{path}?task=3-4"), 400, "invalid_request", f"task: {which}", ("task", which))
     plain = rest.submit(artifacts=["*"])
     assert rest.get(f"/jobs/{plain}/artifacts?task=0").json["code"] == "no_array"
+    held = rest.submit(array="3-4", hold=True)
+    said = f"Task 3 of job {held} has not had a run yet"
+    problem(rest.get(f"/jobs/{held}/log?task=3"), 404, "unknown_run", said)
 
 
 def test_browser_gets_a_download_that_it_may_not_run(rest: Rest) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.rest import Rest
+from tests.unit.rest import Rest, problem
 
 PIPELINE: dict[str, Any] = {
     "report": {"command": "true", "after": ["left", "right:any"]},
@@ -78,7 +78,7 @@ def test_array_of_jobs_names_earlier_ones_by_their_places(rest: Rest) -> None:
         ([99], "job 99 does not exist"),
         ([1, "1"], "1 names a job that stands there already: name it once"),
         (["1.3"], "job 1 has one task: name the job alone"),
-        (["1:same"], "1:same is for two arrays: this job is none"),
+        (["1:same"], "1:same is for two arrays: this job has no tasks"),
         (["1.2:same"], "1.2:same names one task: `same` is for a whole array"),
         ([2], "job 2 has a schedule: a recurring job has no end"),
     ],
@@ -159,6 +159,9 @@ def test_flow_is_repaired_by_one_call(rest: Rest) -> None:
     done = rest.post("/jobs/bulk", {"action": "rerun", "select": select, "status": "failed"}).json
     assert done["done"]["count"] == 2
     assert [run(rest), run(rest)] == [jobs["a"], jobs["b"]]
+    for call in ({"action": "cancel", "select": f"{select},flow:99"}, {"select": "flow:99"}):
+        answer = rest.post("/jobs/bulk" if "action" in call else "/jobs/wait", call)
+        problem(answer, 404, "unknown_flow", "Flow 99 not found", ("#/select", "unknown flow"))
 
 
 def test_repeated_flow_gets_the_same_answer(rest: Rest) -> None:
@@ -191,6 +194,47 @@ def test_all_faults_of_a_flow_are_reported_at_once(rest: Rest) -> None:
         "#/jobs/report/command": "required",
     }
     assert rest.get("/jobs").json == []
+
+
+def test_no_fault_of_a_flow_hides_another(rest: Rest) -> None:
+    flow = {
+        "a/b": {"command": "true"},
+        "x": {"comand": "true", "timeuot": 1, "retries": "no", "after": ["y:okay", 3.5, "12x", "0", 7]},
+        "y": {"command": "true", "after": "x"},
+        "z": {"command": "true", "after": ["z"]},
+        "c1": {"command": "true", "after": ["c2", "y", "y:any"]},
+        "c2": {"command": "true", "after": ["c1"]},
+    }
+    found = faults(rest.post("/flows", {"jobs": flow}))
+    assert found.pop("#/jobs/x/retries").startswith("Expected `int")
+    assert found.pop("#/jobs/y/after").startswith("Expected `array")
+    assert found == {
+        "#/jobs/a~1b": "invalid name of a job: 1 to 128 letters, digits, _ and -, a letter or _ first",
+        "#/jobs/x/comand": "unknown field",
+        "#/jobs/x/timeuot": "unknown field",
+        "#/jobs/x/after/0": f"invalid entry 'y:okay': {FORMS}",
+        "#/jobs/x/after/1": f"invalid entry: {FORMS}",
+        "#/jobs/x/after/2": f"invalid entry '12x': {FORMS}",
+        "#/jobs/x/after/3": f"invalid entry '0': {FORMS}",
+        "#/jobs/z/after": "the job waits for itself: remove that",
+        "#/jobs/c1/after/2": "y stands there twice: name it once",
+        "#/jobs/c1/after": "the jobs wait for each other in a circle, c1 → c2 → c1: remove one of these",
+    }
+
+
+def test_jobs_of_a_flow_are_named_by_their_names(rest: Rest) -> None:
+    cron = {"command": "true", "schedule": "* * * * *"}
+    two = {"command": "true", "after": ["tick.1"], "array": "0-1"}
+    for first, said in (
+        (cron, "job tick has a schedule: a recurring job has no end"),
+        ({"command": "true"}, "job tick has one task: name the job alone"),
+        ({"command": "true", "array": "5"}, "job tick has no task 1: its tasks are 5"),
+    ):
+        answer = rest.post("/flows", {"jobs": {"tick": first, "b": two}})
+        assert faults(answer) == {"#/jobs/b/after/0": said}
+        assert answer.json["error"] == f"b.after.0: {said}"
+    same = {"tick": {"command": "true"}, "b": {"command": "true", "after": ["tick:same"]}}
+    assert "tick:same is for two arrays" in faults(rest.post("/flows", {"jobs": same}))["#/jobs/b/after/0"]
 
 
 def test_circle_and_unknown_number_are_refused(rest: Rest) -> None:

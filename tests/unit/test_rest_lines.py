@@ -56,6 +56,8 @@ def test_what_is_wrong_with_lines_is_named_and_nothing_is_stored(rest: Rest) -> 
     answer = post(rest, JOB, "a", "b\0")
     assert (answer.status_code, answer.json["errors"][0]["pointer"]) == (400, "#/each/1")
     assert answer.json["error"].startswith("line 3: a NUL character")
+    answer = rest.post("/jobs", body=json.dumps(JOB) + '\n"a"\nb\n', headers={"Content-Type": "application/x-ndjson"})
+    assert answer.json["errors"][0]["pointer"] == "#/each/1"
     assert post(rest, JOB | {"timeout": "x"}, "a").json["errors"][0]["pointer"] == "#/timeout"
     assert post(rest, JOB | {"array": "0-3"}, "a").status_code == 400
     assert post(rest, JOB | {"schedule": "* * * * *"}, "a").status_code == 400

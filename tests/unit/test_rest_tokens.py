@@ -106,7 +106,8 @@ def test_each_scope_does_what_is_its_own_and_nothing_else(rest: Rest, holders: d
                 if needed is not None and scope not in (*needed, Scope.ADMIN) and answer.status_code != 405:
                     assert answer.status_code == 403, where
                     if method != "HEAD":
-                        detail = f"{method} {path} needs the scope {' or '.join(needed)}; this token has {scope}"
+                        named = path.replace(":path}", "}")
+                        detail = f"{method} {named} needs the scope {' or '.join(needed)}; this token has {scope}"
                         problem(answer, 403, "scope", detail)
                     told = f'Bearer error="insufficient_scope", scope="{needed[0]}"'
                     assert answer.headers["WWW-Authenticate"] == told

@@ -45,6 +45,6 @@ def test_job_whose_home_is_empty_does_not_begin_in_the_worker_s_folder(
     tmp_path: Path, argv: tuple[str, ...] | None
 ) -> None:
     order = RunOrder(run=2, job=2, task=0, attempt=1, command="pwd", grace_ms=1, output_bytes_max=1)
-    words = program.words(replace(order, argv=argv), at_home=True)
+    words = program.words(replace(order, argv=argv), "", at_home=True)
     done = subprocess.run(words, cwd=tmp_path, env={"HOME": ""}, capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("/\n", "")

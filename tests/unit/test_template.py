@@ -85,6 +85,12 @@ def test_arguments_without_a_shell_keep_the_place_for_the_worker() -> None:
     assert template.for_argv(["cat"]) == ["cat", "{}"]
 
 
+def test_index_needs_a_shell() -> None:
+    template.demand_no_place(["./sim"])
+    with pytest.raises(ValueError, match=r"not for the index of a task, which is in \$ZSCHED_TASK"):
+        template.demand_no_place(["./sim", "--seed={}"])
+
+
 def test_entries_of_several_arguments_have_numbered_places() -> None:
     assert template.for_several("cp {1} {2}.bak", 2) == 'eval "set -- $ZSCHED_ENTRY"; cp "${1}" "${2}".bak'
     assert template.entry_of_several(["a b", "c"]) == "'a b' c"

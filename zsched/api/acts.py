@@ -68,5 +68,6 @@ class JobRerun:
             if after is None:
                 break
         if not done:
+            tasks = "No task" if command.part == ALL else "None of these tasks"
             which = "failed" if command.failed else "ended"
-            raise Problem(409, "live", f"No such task of job {command.job_id} has {which}")
+            raise Problem(409, "live", f"{tasks} of job {command.job_id} has {which}")

@@ -7,6 +7,7 @@ fields are refused, and the error names their place. An unknown field is most of
 from __future__ import annotations
 
 import json
+import math
 import re
 import threading
 import typing
@@ -275,7 +276,7 @@ def convert(value: object, shape: type[ShapeT], pointer: str) -> ShapeT:
         if sentence.startswith("Invalid enum value"):
             sentence += _choice(shape, pointer.rpartition("/")[2])
         if (named := re.search(r"(?:unknown|required) field `(.*)`", sentence)) is not None:
-            pointer += f"/{_escaped(named[1])}"
+            pointer += f"/{escaped(named[1])}"
             sentence = "unknown field" if "unknown" in sentence else "required"
         raise invalid(pointer, sentence) from None
 
@@ -305,7 +306,7 @@ def _choice(shape: type[Struct], field: str) -> str:
     return f"; it is {'a number or' if int in parts else 'one of'} {', '.join(words)}"
 
 
-def _escaped(name: str) -> str:
+def escaped(name: str) -> str:
     """A name as a step of a JSON pointer (RFC 6901)."""
     return name.replace("~", "~0").replace("/", "~1")
 
@@ -336,10 +337,13 @@ def _check(value: object, pointer: str, depth: int) -> None:
         case int():
             if abs(value) > INTEGER_MAX:
                 raise invalid(pointer, f"an integer lies outside ±{INTEGER_MAX}")
+        case float():
+            if not math.isfinite(value):
+                raise invalid(pointer, "a number is too large for a float of 64 bits")
         case dict() | list():
             if depth > BODY_DEPTH_MAX:
                 raise invalid(pointer, f"nested deeper than {BODY_DEPTH_MAX} levels")
             members = value.items() if isinstance(value, dict) else enumerate(value)
             for name, member in members:
                 _check(name, pointer, depth)
-                _check(member, f"{pointer}/{_escaped(str(name))}", depth + 1)
+                _check(member, f"{pointer}/{escaped(str(name))}", depth + 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from contextlib import closing
 from typing import Any, Final
@@ -11,18 +12,20 @@ import falcon
 from msgspec.structs import replace
 
 from zsched.api import idempotency, shapes
-from zsched.api.body import FlowParts, convert
+from zsched.api.body import FlowParts, convert, escaped
 from zsched.api.context import Context, answer, flow_id, parameters
 from zsched.api.jobs import demand_stored, read_content, read_job, submit
-from zsched.api.problem import Problem
+from zsched.api.problem import Problem, dotted
 from zsched.model import spans
 from zsched.model.flow import FlowError, in_order
 from zsched.model.limits import FAULTS_SHOWN_MAX, SPANS_SHOWN_MAX
-from zsched.model.spec import Seal
+from zsched.model.spec import JobBody, Seal
 from zsched.model.types import JobId, JobSpec, RunStatus
 from zsched.scheduler.dispatcher.commands import Made
 from zsched.store.contract import Submitted
 
+# A job by its place among the submitted ones.
+_PLACE: Final = re.compile("#([1-9][0-9]*)")
 # Of a flow whose jobs differ, the first that one of them has.
 _ORDER: Final = (RunStatus.RUNNING, RunStatus.PENDING, RunStatus.FAILED, RunStatus.CANCELLED, RunStatus.SUCCESS)
 
@@ -42,7 +45,10 @@ class Flows:
             names.extend(specs)
             return tuple(specs.values())
 
-        reply = submit(self._context, req, read_specs, lambda place: f"#/jobs/{names[place]}")
+        try:
+            reply = submit(self._context, req, read_specs, lambda place: _pointer(names[place]))
+        except Problem as problem:
+            raise _by_name(problem, names) from None
         if isinstance(reply, Submitted):
             demand_stored(self._context, reply)
             resp.set_header(idempotency.REPLAYED, "true")
@@ -84,23 +90,22 @@ def _specs(jobs: Mapping[str, Any], seal: Seal) -> dict[str, JobSpec]:
     try:
         afters = in_order({name: _after(job) for name, job in jobs.items()})
     except FlowError as error:
-        faults += [(f"#/jobs/{name}/{field}".rstrip("/"), detail) for name, field, detail in error.faults]
+        faults += [(f"{_pointer(name)}/{field}".rstrip("/"), detail) for name, field, detail in error.faults]
     specs: dict[str, JobSpec] = {}
     for name in afters or jobs:
         job = jobs[name]
         if isinstance(job, dict):
             job = {"name": name, **job}
-            if name in afters and isinstance(job.get("after"), list):
-                job["after"] = afters[name]
-            elif not afters:
-                job.pop("after", None)
+            if isinstance(job.get("after"), list):
+                job["after"] = afters.get(name, [])
         try:
             # Any number marks it as a job of a flow.
-            specs[name] = replace(read_job(job, f"#/jobs/{name}", seal), flow=JobId(1))
+            specs[name] = replace(read_job(job, _pointer(name), seal), flow=JobId(1))
         except Problem as problem:
             if problem.status != 400:
                 raise
-            faults += problem.errors
+            wrong = _wrong_fields(job, _pointer(name)) if len(faults) <= FAULTS_SHOWN_MAX else []
+            faults += wrong or problem.errors
     if faults:
         raise _refusal(faults)
     return specs
@@ -111,9 +116,38 @@ def _after(job: object) -> list[object]:
     return after if isinstance(after, list) else []
 
 
+def _wrong_fields(job: object, pointer: str) -> list[tuple[str, str]]:
+    """All fields of a job that are unknown or of a wrong type: each is left out to find the next one."""
+    faults: list[tuple[str, str]] = []
+    left = dict(job) if isinstance(job, dict) else {}
+    while left:
+        try:
+            convert(left, JobBody, pointer)
+            break
+        except Problem as problem:
+            faults += problem.errors
+            field = problem.errors[0][0].removeprefix(f"{pointer}/").partition("/")[0]
+            if left.pop(field.replace("~1", "/").replace("~0", "~"), left) is left or len(faults) > FAULTS_SHOWN_MAX:
+                break
+    return faults
+
+
+def _pointer(name: str) -> str:
+    return f"#/jobs/{escaped(name)}"
+
+
+def _by_name(problem: Problem, names: list[str]) -> Problem:
+    """An error of the submit, with the names of jobs in place of their places."""
+    if problem.status != 400 or not names or not problem.errors:
+        return problem
+    return _refusal(
+        [(pointer, _PLACE.sub(lambda place: names[int(place[1]) - 1], detail)) for pointer, detail in problem.errors]
+    )
+
+
 def _refusal(faults: list[tuple[str, str]]) -> Problem:
     shown = faults[:FAULTS_SHOWN_MAX]
-    sentences = [f"{pointer.removeprefix('#/jobs/').replace('/', '.')}: {detail}" for pointer, detail in shown]
+    sentences = [f"{dotted(pointer).removeprefix('jobs.')}: {detail}" for pointer, detail in shown]
     if len(faults) > len(shown):
         sentences.append(f"and {len(faults) - len(shown)} more")
     return Problem(400, "invalid_request", "; ".join(sentences), errors=tuple(shown))

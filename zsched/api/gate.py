@@ -148,7 +148,9 @@ class Gate:
         if needed is None or principal is None or principal.may(*needed):
             return
         given = ", ".join(sorted(principal.scopes)) or "none"
-        detail = f"{req.method} {req.uri_template} needs the scope {' or '.join(needed)}; this token has {given}"
+        # Without the converters of Falcon.
+        path = req.uri_template.replace(":path}", "}")
+        detail = f"{req.method} {path} needs the scope {' or '.join(needed)}; this token has {given}"
         challenge = f'Bearer error="insufficient_scope", scope="{needed[0]}"'
         raise Problem(403, "scope", detail, headers={"WWW-Authenticate": challenge})
 

@@ -30,9 +30,9 @@ from zsched.api.context import (
 )
 from zsched.api.http.upload import UPLOAD
 from zsched.api.pages import address, answer_page
-from zsched.api.problem import Problem, invalid
+from zsched.api.problem import Problem, dotted, invalid
 from zsched.api.runs import LOG, RunLog
-from zsched.api.tasks import demand_array, part
+from zsched.api.tasks import tasks_of
 from zsched.host.files import PrivateFileError
 from zsched.model.after import misplaced
 from zsched.model.edits import EditBody, job_edit
@@ -252,10 +252,9 @@ class JobRuns:
         limit = number(given, "limit", PAGE_ROWS_DEFAULT, 1, PAGE_ROWS_MAX)
         before = RunId(number(given, "before", 0, 1, INTEGER_MAX)) if "before" in given else None
         found = found_job(self._context.reader.job(job_id(job)))
-        if (tasks := part(given)) is None:
+        if (tasks := tasks_of(found, given)) is None:
             runs = self._context.reader.runs(found.job_id, limit + 1, before)
         else:
-            demand_array(found)
             if tasks[1] - tasks[0] >= PAGE_ROWS_MAX:
                 raise invalid("task", f"at most {PAGE_ROWS_MAX} tasks: GET /jobs/{found.job_id}/tasks lists all")
             runs = self._context.reader.task_runs(found.job_id, tasks, limit + 1, before)
@@ -277,7 +276,8 @@ class JobLog:
         given = parameters(req, *LOG, "task")
         last = last_run(self._context, job, given)
         if last is None:
-            raise Problem(404, "unknown_run", "It has not had a run yet")
+            what = f"Task {given['task']} of job {job}" if "task" in given else f"Job {job}"
+            raise Problem(404, "unknown_run", f"{what} has not had a run yet")
         RunLog(self._context).answer(resp, given, last)
 
     on_head = on_get
@@ -325,10 +325,11 @@ def answer_state(resp: falcon.Response, state: JobState) -> None:
 def last_run(context: Context, job: str, given: Mapping[str, str]) -> Run | None:
     """The last run of a job, or with the parameter `task` of that task. Raises a Problem."""
     found = found_job(context.reader.job(job_id(job)))
-    if (tasks := part(given)) is None:
+    if (tasks := tasks_of(found, given)) is None:
         return context.reader.last_run(found.job_id)
-    demand_array(found)
-    with closing(context.reader.task_runs(found.job_id, (tasks[0], tasks[0]), 1)) as runs:
+    if tasks[0] != tasks[1]:
+        raise invalid("task", "the index of a single task, such as 3")
+    with closing(context.reader.task_runs(found.job_id, tasks, 1)) as runs:
         return next(runs, None)
 
 
@@ -373,8 +374,6 @@ def _refuse(error: SpecError, pointer: str) -> NoReturn:
     where = f"{pointer}/{error.field}"
     required = error.detail == REQUIRED
     # Of a single job as the first clients know it.
-    named = (
-        error.detail if required and pointer == "#" else f"{where.removeprefix('#/').replace('/', '.')}: {error.detail}"
-    )
+    named = error.detail if required and pointer == "#" else f"{dotted(where)}: {error.detail}"
     detail = "required" if required else error.detail
     raise Problem(400, "invalid_request", named, errors=((where, detail),)) from None

@@ -142,7 +142,7 @@ class Wait:
 
 
 def _select(context: Context, req: falcon.Request, body: SelectBody) -> Selection:
-    """The jobs that a body selects by numbers or by owner. Raises a 400 or 413 Problem."""
+    """The jobs that a body selects by numbers or by owner. Raises a 400, 404 or 413 Problem."""
     principal: Principal = req.context.principal
     named = body.select != ALL
     if body.all_owners and (named or body.owner is not None):
@@ -152,14 +152,18 @@ def _select(context: Context, req: falcon.Request, body: SelectBody) -> Selectio
 
 
 def _ids(reader: Reader, select: str | tuple[int, ...]) -> Spans:
+    """The numbers of the selected jobs. Raises a 400, 404 or 413 Problem."""
     try:
         parts = select.split(",") if isinstance(select, str) else list(map(str, select))
         flows = [part for part in parts if part.startswith(FLOW)]
         numbers = [part for part in parts if not part.startswith(FLOW)]
         ids = spans.parse(numbers, SELECTED_JOBS_MAX, "12, 3-8, 1,4,9, flow:12 or all")
         for number in spans.parse((part.removeprefix(FLOW) for part in flows), FLOWS_SELECTED_MAX, "flow:12"):
-            with closing(reader.flow(JobId(number))) as jobs:
-                ids |= spans.of_numbers(jobs)
+            with closing(reader.flow(JobId(number))) as found:
+                jobs = spans.of_numbers(found)
+            if not jobs:
+                raise Problem(404, "unknown_flow", f"Flow {number} not found", errors=(("#/select", "unknown flow"),))
+            ids |= jobs
         if 0 in ids:
             raise ValueError("job 0 does not exist; the first is 1")
     except TooMany as error:

@@ -22,12 +22,15 @@ from zsched.api.http.upload import UPLOAD, Upload, UploadError
 from zsched.api.problem import Problem, invalid
 from zsched.model.entries import Block, Entries, Packer
 from zsched.model.faults import SpecError
-from zsched.model.limits import ENTRY_LINE_BYTES_MAX, JOB_LINE_BYTES_MAX, MIB
+from zsched.model.limits import ENTRY_LINE_BYTES_MAX, JOB_LINE_BYTES_MAX, KIB, LINES_MAX, MIB
 from zsched.store.contract import StoreError
 
 if TYPE_CHECKING:
     from hashlib import _Hash
 
+_decode: Final = msgspec.json.decode
+# Lines are split in pieces of the body of this size.
+_PIECE_BYTES: Final = 64 * KIB
 _REMEDY: Final = 'each line after the first is one JSON value, such as "a.txt"; `jq -R .` makes them from lines of text'
 
 
@@ -88,9 +91,10 @@ def receive(
         for number, lines in _lines(_reader(req), digest):
             begin = 0
             if job is None:
-                begin, job = 1, parse(bytes(lines[0]))
-                if not isinstance(job, dict):
-                    raise _fault(number, "#", "the first line is the job, a JSON object")
+                begin = next((place for place, line in enumerate(lines, 1) if line.strip()), 0)
+                if not begin:
+                    continue
+                job = _job(number + begin - 1, bytes(lines[begin - 1]))
                 check(job)
             _add(packer, number + begin, lines[begin:])
     except UploadError as error:
@@ -121,9 +125,9 @@ def _reader(req: falcon.Request) -> Callable[[], bytes]:
 
 
 def _lines(read: Callable[[], bytes], digest: _Hash) -> Iterator[tuple[int, list[bytearray]]]:
-    """The complete lines that each read brings, after the number of the first of them. Raises a 413 Problem."""
+    """The complete lines of each piece of the body, after the number of the first of them. Raises a 413 Problem."""
     number, rest = 1, bytearray()
-    while data := read():
+    for data in _pieces(read):
         digest.update(data)
         begin, newline, end = data.rpartition(b"\n")
         rest += begin if newline else end
@@ -131,25 +135,65 @@ def _lines(read: Callable[[], bytes], digest: _Hash) -> Iterator[tuple[int, list
             lines = rest.split(b"\n")
             yield number, lines
             number, rest = number + len(lines), bytearray(end)
-        if len(rest) > (JOB_LINE_BYTES_MAX if number == 1 else ENTRY_LINE_BYTES_MAX):
-            raise Problem(413, "too_large", f"line {number}: too long")
+        bytes_max = JOB_LINE_BYTES_MAX if number == 1 else ENTRY_LINE_BYTES_MAX
+        if len(rest) > bytes_max:
+            raise Problem(413, "too_large", f"line {number}: too long: at most {bytes_max} bytes")
+        if number > LINES_MAX:
+            raise Problem(413, "too_many", f"The body has at most {LINES_MAX} lines, empty ones included")
     if rest:
         yield number, [rest]
 
 
+def _pieces(read: Callable[[], bytes]) -> Iterator[bytes]:
+    """The body in small pieces: each line is an object, and a MiB may be a million lines."""
+    while data := read():
+        for begin in range(0, len(data), _PIECE_BYTES):
+            yield data[begin : begin + _PIECE_BYTES]
+
+
+def _job(number: int, line: bytes) -> dict[str, Any]:
+    """The job, which stands in a line of its own. Raises a 400 Problem."""
+    try:
+        job = parse(line)
+    except Problem as problem:
+        if problem.status != 400:
+            raise
+        ((pointer, _),) = problem.errors
+        raise _fault(number, pointer, f"{problem.detail}; the job is one line of JSON, the first one") from None
+    if not isinstance(job, dict):
+        raise _fault(number, "#", "the first line is the job, a JSON object")
+    return job
+
+
 def _add(packer: Packer, number: int, lines: Sequence[bytearray]) -> None:
     """Add the entries of lines. Raises a 400 Problem that names the line."""
-    decode, encode = msgspec.json.decode, msgspec.json.encode
     for place, line in enumerate(lines, number):
         if not line or line.isspace():
             continue
         try:
-            value = decode(line)
-            packer.add(value if type(value) is str else encode(value).decode())
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise _fault(place, "#/each", f"{error}; {_REMEDY}") from None
+            packer.add(_entry(line))
+        except ValueError as error:
+            raise _fault(place, f"#/each/{packer.count}", f"{error}; {_REMEDY}") from None
         except SpecError as error:
             raise _fault(place, f"#/{error.field}", error.detail) from None
+
+
+def _entry(line: bytearray) -> str:
+    """The entry in a line of JSON, which is read as strictly as any body. Raises ValueError with the reason."""
+    fault = ""
+    try:
+        value = _decode(line)
+    except (ValueError, RecursionError) as error:
+        value, fault = None, str(error)
+    if type(value) is str:
+        # So are most lines, and the decoder takes no string that a body may not have.
+        return value
+    try:
+        value = parse(bytes(line))
+    except Problem as problem:
+        # A syntax error is that of the decoder, which counts the bytes of the line.
+        raise ValueError(fault if fault and "not JSON" in problem.detail else problem.detail) from None
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
 def _fault(number: int, pointer: str, why: object) -> Problem:

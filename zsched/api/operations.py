@@ -40,6 +40,7 @@ class Operation:
 _CONNECTED: Final = "A worker with this name is connected over ZeroMQ"
 _NO_SCHEDULE: Final = "The job has no schedule, or its schedule has ended"
 _NO_JOB, _NO_RUN, _NO_WORKER = "The job does not exist", "The run does not exist", "The worker does not exist"
+_NO_FLOW: Final = "A flow that is selected does not exist"
 _NO_TASK: Final = "The job does not exist, or has no such task"
 _NO_ARRAY: Final = "The job has no array"
 _NO_FOREIGN: Final = "The worker holds nothing for another database"
@@ -88,6 +89,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         "Cancel, hold, release, rerun or remove many jobs, or pause, resume or end many schedules",
         shapes.BulkDone,
         takes=body.BulkBody,
+        lacks=_NO_FLOW,
         example={"action": "cancel", "select": "5001-6000,7001"},
     ),
     "POST /jobs/purge": Operation(
@@ -102,6 +104,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         "Wait until any or all of many jobs have ended",
         shapes.Waited,
         takes=body.WaitBody,
+        lacks=_NO_FLOW,
         example={"select": "1-3", "timeout": "10ms"},
     ),
     "GET /jobs/{job}": Operation(
@@ -147,7 +150,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         shapes.array(shapes.RUN),
         query=("limit", "before", "task"),
         headers=_LIST,
-        lacks=_NO_JOB,
+        lacks=_NO_TASK,
         conflicts=_NO_ARRAY,
     ),
     "GET /jobs/{job}/tasks": Operation(
@@ -162,9 +165,9 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "GET /jobs/{job}/log": Operation(
         "get_job_log",
         "What the last run of a job, or of a task of an array, wrote to a stream; as `GET /runs/{run}/log`",
-        query=("stream", "offset", "wait", "task"),
+        query=("stream", "offset", "wait", "one_task"),
         headers=("Zsched-Offset", "Zsched-Next", "Zsched-End"),
-        lacks=f"{_NO_JOB}, or has not had a run",
+        lacks=f"{_NO_TASK}, or no run yet",
         conflicts=_NO_ARRAY,
     ),
     "POST /jobs/{job}/cancel": Operation(
@@ -203,14 +206,14 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         "list_job_artifacts",
         "The artifacts of the last run of a job, or of a task of an array, without their contents",
         shapes.array(shapes.Artifact),
-        query=("task",),
-        lacks=_NO_JOB,
+        query=("one_task",),
+        lacks=_NO_TASK,
         conflicts=_NO_ARRAY,
     ),
     "GET /jobs/{job}/artifacts/{path:path}": Operation(
         "get_job_artifact",
         "The content of an artifact of the last run of a job, or of a task of an array, as a download",
-        query=("task",),
+        query=("one_task",),
         conflicts=_NO_ARRAY,
         headers=("Content-Disposition",),
         lacks=_NO_ARTIFACT,

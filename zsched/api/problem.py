@@ -67,9 +67,17 @@ def invalid(where: str, detail: object) -> Problem:
 
     `#` is the body as a whole.
     """
-    name = where.removeprefix("#").removeprefix("/").replace("/", ".") if where.startswith("#") else where
+    name = dotted(where)
     sentence = f"{name}: {detail}" if name else str(detail)
     return Problem(400, "invalid_request", sentence, errors=((where, str(detail)),))
+
+
+def dotted(where: str) -> str:
+    """A place as sentences have it: the pointer `#/jobs/0/name` as `jobs.0.name`, and others as they are."""
+    if not where.startswith("#"):
+        return where
+    steps = where.removeprefix("#").removeprefix("/").split("/")
+    return ".".join(step.replace("~1", "/").replace("~0", "~") for step in steps)
 
 
 _TITLES = {

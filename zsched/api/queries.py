@@ -16,6 +16,7 @@ from zsched.model.limits import (
     QUEUE_CHARS_MAX,
     REASON_CHARS_MAX,
     TAG_CHARS_MAX,
+    TASK_INDEX_MAX,
     WORKER_CHARS_MAX,
 )
 from zsched.model.records import UsageBy
@@ -133,6 +134,11 @@ QUERY: Final[Mapping[str, Schema]] = {
         "description": "Only this task of an array, by its index; or those from the first to the last index, as `3-8`",
         "schema": {"type": "string", "pattern": f"^{TASKS}$"},
         "example": "3",
+    },
+    "one_task": {
+        "name": "task",
+        "description": "This task of an array, by its index",
+        "schema": {"type": "integer", "minimum": 0, "maximum": TASK_INDEX_MAX},
     },
     "after_task": {
         "name": "after",

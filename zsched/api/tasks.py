@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Final
 
 import falcon
@@ -16,6 +17,7 @@ from zsched.api.search import Search
 from zsched.model.limits import PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX, TASK_INDEX_MAX
 from zsched.model.types import Job
 from zsched.scheduler.dispatcher.commands import Part
+from zsched.scheduler.dispatcher.tasks import find_part
 
 # Tasks as a parameter names them: `3` or `3-8`.
 TASKS: Final = r"[0-9]{1,10}(-[0-9]{1,10})?"
@@ -55,7 +57,15 @@ def demand_array(job: Job) -> Job:
     return job
 
 
-def part(given: dict[str, str]) -> Part | None:
+def tasks_of(job: Job, given: Mapping[str, str]) -> Part | None:
+    """The tasks of a job that the parameter `task` names; None without it. Raises a 400 Problem, and what `find_part`
+    raises.
+    """
+    named = part(given)
+    return None if named is None else find_part(job, named)
+
+
+def part(given: Mapping[str, str]) -> Part | None:
     """The parameter `task`: one index, or the first and the last of some. Raises a 400 Problem."""
     text = given.get("task")
     if text is None:

@@ -140,6 +140,8 @@ class Client(Fleet, Outputs):
         if "command" in body and (each is not None or fields.get("array") is not None):
             body["command"] = template.fill(body["command"], template.INDEX if each is None else template.VARIABLE)
         if each is None:
+            if "argv" in body and fields.get("array") is not None:
+                template.demand_no_place(body["argv"])
             return Job(self, self._submit(body, idempotency_key).json())
         check_items("each", each)
         return self.submit_lines(body, each, idempotency_key=idempotency_key)

@@ -15,7 +15,7 @@ from zsched.model.limits import ARRAY_TASKS_MAX, ENTRY_BYTES_MAX, MIB
 
 # A smaller body is kept in memory.
 _MEMORY_BYTES: Final = 1 * MIB
-_encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_encode: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
 class Lines(Content):

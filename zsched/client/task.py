@@ -128,7 +128,7 @@ class Task:
 
 def find(client: Client, job_id: int, index: int, patience_s: float = 0.0) -> Task:
     """A task by its index. Raises NotFound."""
-    after = f"after={index - 1}&" if index else ""
+    after = f"after={index - 1}&" if index > 0 else ""
     rows = client.ask("GET", f"/jobs/{job_id}/tasks?{after}limit=1", patience_s=patience_s).json()
     if not rows or rows[0]["task"] != index:
         raise NotFound(404, "unknown_task", f"job {job_id} has no task {index}")

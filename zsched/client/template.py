@@ -103,6 +103,14 @@ def for_argv(words: Sequence[str]) -> list[str]:
     return [*words] if any(PLACE in word for word in words) else [*words, PLACE]
 
 
+def demand_no_place(words: Sequence[str]) -> None:
+    """Raises ValueError if a program of an array without entries has a place: nobody would fill it in."""
+    if any(PLACE in word for word in words):
+        raise ValueError(
+            f"{{}} stands for an entry here, and not for the index of a task, which is in ${INDEX}: use a shell"
+        )
+
+
 def for_several(command: str, count: int) -> str:
     """A command line for entries of several arguments: `{1}` is the first argument, and so on. Raises ValueError."""
     if PLACE in command:

@@ -59,7 +59,12 @@ def main(argv: Sequence[str]) -> int:
             exits.say(f"saved {counted(len(artifacts), 'file')} in {folder}")
             return 0
     if arguments["--json"]:
-        table.document([item._asdict() | {"mode": f"{item.mode:04o}"} for item in artifacts])
+        table.document(
+            [
+                {"run_id": item.run_id, "path": item.path, "bytes": item.size, "mode": f"{item.mode:04o}"}
+                for item in artifacts
+            ]
+        )
     else:
         table.show(("PATH", "BYTES", "MODE"), [(item.path, item.size, f"{item.mode:04o}") for item in artifacts])
     return 0
@@ -95,8 +100,11 @@ def places(paths: Sequence[str]) -> list[str]:
 def save(folder: str, place: str, data: bytes, mode: int) -> None:
     """Write an artifact to a path below a folder. Raises Failure if a file is there already."""
     *folders, name = place.split("/")
-    os.makedirs(folder, exist_ok=True)
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.makedirs(folder, exist_ok=True)
+        opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise exits.Failure(f"the folder {folder} can't be used: {error.strerror}") from None
     try:
         for part in folders:
             with suppress(FileExistsError):

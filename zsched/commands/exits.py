@@ -130,7 +130,7 @@ def of_job(job: Job) -> int:
 
 def describe_end(job: Job) -> str:
     """The status and the reason of a job's end: `success`, `failed (exit code 7)`, `failed (signal 9, SIGKILL)`; of an
-    array `failed (20 of 5,000 tasks failed)`.
+    array `failed (20 failed of 5,000 tasks)`.
     """
     if job.counts:
         parts = [f"{count:,} {status}" for status in ("failed", "cancelled") if (count := job.counts[status])]

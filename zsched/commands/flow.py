@@ -76,14 +76,21 @@ def read(file: str) -> dict[str, View]:
     parsed = _parsed(file, _content(file))
     file = named(file)
     jobs = parsed.get("jobs")
-    if unknown := [key for key in parsed if key != "jobs"]:
-        sentence = f"{file}: unknown {unknown[0]!r}: a flow file has nothing but jobs, each as [jobs.NAME]"
-        raise Failure(sentence, exits.USAGE)
+    found = [
+        f"unknown {key!r}: a flow file has nothing but jobs, each as [jobs.NAME]" for key in parsed if key != "jobs"
+    ]
     if not isinstance(jobs, dict) or not jobs:
-        raise Failure(f"{file}: no jobs: write each as [jobs.NAME] with a command", exits.USAGE)
-    for name, job in jobs.items():
-        if not isinstance(job, dict):
-            raise Failure(f"{file}: jobs.{name} is not a table: write [jobs.{name}] with a command", exits.USAGE)
+        jobs = {}
+        found = found or ["no jobs: write each as [jobs.NAME] with a command"]
+    found += [
+        f"jobs.{name} is not a table: write [jobs.{name}] with a command"
+        for name, job in jobs.items()
+        if not isinstance(job, dict)
+    ]
+    for sentence in found[:-1]:
+        exits.say(f"{file}: {sentence}")
+    if found:
+        raise Failure(f"{file}: {found[-1]}", exits.USAGE)
     return {name: {key: _as_json(value) for key, value in job.items()} for name, job in jobs.items()}
 
 
@@ -145,12 +152,21 @@ def _as_json(value: Any) -> Any:
 
 
 def with_own_place(jobs: Mapping[str, View]) -> dict[str, View]:
-    """The jobs with our folder and our umask as hints, where they name none."""
+    """The jobs with our folder and our umask as hints, where they name none. A relative `cwd` is below our folder.
+    Raises Failure.
+    """
     hints = {"cwd": ("cwd_hint", placement.folder()), "umask": ("umask_hint", placement.own_umask())}
     return {
-        name: {hint: value for field, (hint, value) in hints.items() if value and not {field, hint} & job.keys()} | job
+        name: {hint: value for field, (hint, value) in hints.items() if value and not {field, hint} & job.keys()}
+        | job
+        | _own_folder(name, job.get("cwd"))
         for name, job in jobs.items()
     }
+
+
+def _own_folder(name: str, cwd: object) -> View:
+    """A job's folder from our own one; empty without a text, which REST refuses."""
+    return {"cwd": placement.absolute(cwd, f"job {name}: cwd")} if isinstance(cwd, str) and cwd else {}
 
 
 def show(jobs: Mapping[str, View], *, as_json: bool) -> None:

@@ -57,8 +57,9 @@ def parse(words: Sequence[str]) -> Selection:
     """Parse selectors. Raises ValueError with a message."""
     parts = [part for word in words for part in word.split(",")]
     flows = [part.removeprefix(_FLOW) for part in parts if part.startswith(_FLOW)]
-    if wrong := next((number for number in flows if not _NUMBER.fullmatch(number)), None):
-        raise ValueError(f"{_FLOW + wrong!r} names no flow; write {_FORMS}")
+    for number in flows:
+        if not _NUMBER.fullmatch(number):
+            raise ValueError(f"{_FLOW + number!r} names no flow; write {_FORMS}")
     parts = [part for part in parts if not part.startswith(_FLOW)]
     tasks = tuple(_tasks(part) for part in parts if "." in part)
     if len(tasks) > SELECTED_TASKS_MAX:

@@ -43,7 +43,7 @@ Options:
                       used where it exists and the job's user may enter it, else the worker's folder.
   --umask=MODE        Mask of new files' permissions, in octal (yours).
   --stdin             Pass our stdin to the job: UTF-8, at most 1 MiB.
-  --put=FILE...       Copy FILE into the job's scratch folder, $ZSCHED_SCRATCH. The job runs there unless --cwd is given
+  --put=FILE...       Copy FILE into the job's scratch folder, $ZSCHED_SCRATCH, where it runs unless --cwd is given.
                       FILE:PATH gives it a path there. Of a folder, all files are copied. 1 MiB in all. May be repeated.
   --get=PATTERN...    Keep the files of the scratch folder that match PATTERN, such as 'plots/*.png', for
                       `zsched artifacts`: 1 MiB in all. May be repeated.
@@ -90,15 +90,18 @@ import os
 import secrets
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from itertools import chain
+from typing import TypeVar
 
 from zsched.client import template
 from zsched.client.client import PATIENCE_S, Client, ClientError, Fields, Job, Refused, View, spec
 from zsched.commands import exits, flow, options, placement, table, turn, variables, waiting
 from zsched.commands.line import command_line
 from zsched.model.limits import ENTRY_BYTES_MAX, IDEMPOTENCY_KEY_CHARS_MAX
+
+ValueT = TypeVar("ValueT")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -124,7 +127,7 @@ def submit(arguments: Mapping[str, options.Value]) -> int:
     if file is not None:
         first = next(entries := lines(file), None)
         if first is None:
-            exits.say(f"{'stdin' if file == '-' else file} has no line that is not empty, so nothing is submitted")
+            exits.say(f"{flow.named(file)} has no line that is not empty, so nothing is submitted")
             return 0
         entries = chain([first], entries)
     if arguments["--dry-run"]:
@@ -161,20 +164,25 @@ def read_job(arguments: Mapping[str, options.Value]) -> View:
         return spec(template.EACH_COMMAND, **fields)
     tasks = file is not None or fields["array"] is not None
     if arguments["--no-shell"]:
+        if file is None and tasks:
+            filled(template.demand_no_place, words)
         return spec(words, **fields) | ({"argv": template.for_argv(words)} if file is not None else {})
     # The name comes from the command as it was written.
     line = command_line(words)
     body = spec(line.replace(shlex.quote(template.PLACE), template.PLACE) if tasks else line, **fields)
-    try:
-        if file is not None:
-            body["command"] = template.for_words(words)
-        elif fields["array"] is not None:
-            body["command"] = template.for_indexes(words)
-    except ValueError as error:
-        options.fail(__doc__, str(error))
+    if tasks:
+        body["command"] = filled(template.for_indexes if file is None else template.for_words, words)
     if tasks and (variable := template.unexpanded(words)) is not None:
         exits.say(f"{variable} is quoted, so it stays as it is: write the command as one word to have it expanded")
     return body
+
+
+def filled(fill: Callable[[Sequence[str]], ValueT], words: Sequence[str]) -> ValueT:
+    """The words after a step of template.py. What it refuses is wrong usage, which ends the program."""
+    try:
+        return fill(words)
+    except ValueError as error:
+        options.fail(__doc__, str(error))
 
 
 def file_of(arguments: Mapping[str, options.Value]) -> str | None:
@@ -245,7 +253,7 @@ def lines(file: str) -> Iterator[str]:
             for place, given in enumerate(opened, 1):
                 # Editors on Windows may write a byte order mark.
                 line = given.removeprefix(codecs.BOM_UTF8) if place == 1 else given
-                yield from _entry(line.removesuffix(b"\n").removesuffix(b"\r"), f"line {place} of {file}")
+                yield from _entry(line.removesuffix(b"\n").removesuffix(b"\r"), f"line {place} of {flow.named(file)}")
     except OSError as error:
         raise exits.Failure(f"can't read {file}: {error.strerror}") from None
 
@@ -257,7 +265,7 @@ def _entry(line: bytes, where: str) -> Iterator[str]:
     except UnicodeDecodeError:
         raise exits.Failure(f"{where} is not UTF-8, which a job's command must be", exits.USAGE) from None
     if "\0" in text:
-        raise exits.Failure(f"{where}: can't have a NUL character", exits.USAGE)
+        raise exits.Failure(f"{where}: a NUL character can't be passed to a job", exits.USAGE)
     if len(line) > ENTRY_BYTES_MAX:
         sentence = (
             f"{where}: it has {len(line)} bytes, at most {ENTRY_BYTES_MAX} are taken: put what is longer into files"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
@@ -24,8 +25,8 @@ _STATUSES: Final = ("running", "pending", "failed", "cancelled", "success")
 
 
 def parents(job: Job, known: Mapping[int, Job]) -> list[Job]:
-    """The jobs of the same flow that a job waits for, in order."""
-    numbers = (int(entry.partition(":")[0]) for entry in job.view.get("after", ()))
+    """The jobs of the same flow that a job waits for, in order, each once. It may wait for single tasks: `12.3:any`."""
+    numbers = dict.fromkeys(int(re.split("[.:]", entry)[0]) for entry in job.view.get("after", ()))
     return [known[number] for number in numbers if number in known]
 
 

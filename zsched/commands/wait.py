@@ -31,7 +31,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from zsched.client.client import Client, Job
+from zsched.client.client import Client, Job, WaitTimeout
 from zsched.commands import exits, options, selection, table, waiting
 from zsched.commands.selection import Tasks
 from zsched.model import spans
@@ -48,7 +48,7 @@ def main(argv: Sequence[str]) -> int:
     chosen = options.selected(__doc__, arguments, tasks=True)
     owner = options.owner(__doc__, arguments, chosen)
     quiet, as_json = bool(arguments["--quiet"]), bool(arguments["--json"])
-    if chosen.tasks and (chosen.ids or chosen.last or chosen.every):
+    if chosen.tasks and (chosen.ids or chosen.last or chosen.every or chosen.flows):
         options.fail(__doc__, f"{chosen.tasks[0]} and whole jobs: wait for them by two commands")
     with Client(options.text(arguments, "--url")) as client:
         if chosen.tasks:
@@ -92,7 +92,11 @@ def wait_for_tasks(
         for tasks in chosen:
             for task in selection.tasks_of(client, tasks):
                 left_s = None if timeout_s is None else max(0.0, deadline_s - time.monotonic())
-                ended.append(task if task.done else task.wait(left_s))
+                try:
+                    ended.append(task if task.done else task.wait(left_s))
+                except WaitTimeout:
+                    # Its time is what was left of ours.
+                    raise WaitTimeout(f"task {task.id} had not ended after {timeout_s:g} s") from None
                 if not quiet and not as_json:
                     print(waiting.task_line(ended[-1]), flush=True)
     if as_json:

@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from typing import Final
 
-from zsched.model.after import Ends
+from zsched.model.after import AfterError, Ends, parse_after
+from zsched.model.limits import FAULTS_SHOWN_MAX
 
 # A job's name in a flow. Numbers name jobs that exist already.
 FLOW_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,127}")
 FLOW_NAME_RULE: Final = "1 to 128 letters, digits, _ and -, a letter or _ first"
 
-_ENTRY: Final = re.compile(rf"({FLOW_NAME.pattern})((?:\.[0-9]{{1,10}})?(?::(?:{'|'.join(Ends)}))?)", re.ASCII)
+_ENTRY: Final = re.compile(rf"({FLOW_NAME.pattern})((\.[0-9]{{1,10}})?(?::(?:{'|'.join(Ends)}))?)", re.ASCII)
 
 # The form of an entry of `after` in a flow, for callers.
 FLOW_ENTRY: Final = rf"^({FLOW_NAME.pattern}|[1-9][0-9]{{0,15}})(\.[0-9]{{1,10}})?(:({'|'.join(Ends)}))?$"
@@ -45,28 +46,53 @@ def in_order(jobs: Mapping[str, Sequence[object]]) -> dict[str, list[object]]:
         if not FLOW_NAME.fullmatch(name):
             faults.append((name, "", f"invalid name of a job: {FLOW_NAME_RULE}"))
         named[name] = []
+        known = set[str]()
         for place, entry in enumerate(after):
             found = _ENTRY.fullmatch(entry) if isinstance(entry, str) else None
-            if found is None:
-                if isinstance(entry, str) and not _NUMBER.match(entry):
-                    faults.append((name, f"after/{place}", f"invalid entry {entry[:64]!r}: {_FORMS}"))
-            elif found[1] not in jobs:
-                faults.append((name, f"after/{place}", _unknown(found[1], jobs)))
-            elif entry in after[:place]:
-                faults.append((name, f"after/{place}", f"{entry} stands there twice: name it once"))
-            else:
+            fault = _fault(entry, jobs) if found is None or found[1] not in jobs else ""
+            if found is not None and not fault:
+                parent = f"{found[1]}{found[3] or ''}"
+                fault = f"{parent} stands there twice: name it once" if parent in known else ""
+                known.add(parent)
+            if fault:
+                faults.append((name, f"after/{place}", fault))
+            elif found is not None:
                 named[name].append(found[1])
-    try:
-        order = list(TopologicalSorter(named).static_order())
-    except CycleError as error:
-        # A list of jobs, each of which the next one waits for.
-        circle = error.args[1]
-        way = " → ".join(circle)
-        faults.append((circle[-1], "after", f"the jobs wait for each other in a circle, {way}: remove one of these"))
+    order = _sorted(named, faults)
     if faults:
         raise FlowError(faults)
     places = {name: place for place, name in enumerate(order, 1)}
     return {name: [_placed(entry, places) for entry in jobs[name]] for name in order}
+
+
+def _sorted(named: Mapping[str, list[str]], faults: list[Fault]) -> list[str]:
+    """The names, each after those that it waits for. Adds a fault for each circle, and opens it in `named`."""
+    while True:
+        try:
+            return list(TopologicalSorter(named).static_order())
+        except CycleError as error:
+            # A list of jobs, each of which the next one waits for.
+            circle = error.args[1]
+            way = " → ".join(circle)
+            what = f"the jobs wait for each other in a circle, {way}: remove one of these"
+            faults.append((circle[-1], "after", what if len(circle) > 2 else "the job waits for itself: remove that"))
+            if len(faults) > FAULTS_SHOWN_MAX:
+                return []
+            named[circle[-1]].remove(circle[-2])
+
+
+def _fault(entry: object, jobs: Mapping[str, object]) -> str:
+    """What is wrong with an entry that names no job of the flow; empty for the number of a job."""
+    if isinstance(entry, str) and not _NUMBER.match(entry):
+        found = _ENTRY.fullmatch(entry)
+        return f"invalid entry {entry[:64]!r}: {_FORMS}" if found is None else _unknown(found[1], jobs)
+    if not isinstance(entry, int | str) or isinstance(entry, bool):
+        return f"invalid entry: {_FORMS}"
+    try:
+        parse_after([entry])
+    except AfterError:
+        return f"invalid entry {str(entry)[:64]!r}: {_FORMS}"
+    return ""
 
 
 def _unknown(name: str, jobs: Mapping[str, object]) -> str:

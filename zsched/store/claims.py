@@ -13,7 +13,7 @@ from zsched.model.files import unpack
 from zsched.model.lifecycle import Cause
 from zsched.model.limits import CLAIM_AHEAD_RUNS_MAX
 from zsched.model.types import DemandId, JobId, Reason, Run, RunId, WorkerId
-from zsched.store import rows, sql, transitions
+from zsched.store import content_sql, rows, sql, transitions
 from zsched.store.contract import Avoiding, Claim, Claimed, Holding, Load, Ready, StoreCorrupt
 from zsched.store.engine import Row
 from zsched.store.lives import PENDING, RUNNING, Change
@@ -139,12 +139,12 @@ class ClaimsWriter(OffersWriter):
 
     def _with_input(self, run: Claimed) -> Claimed:
         """A run with the input of its job, if it has one. It is read apart, so that other claims do not look for it."""
-        stored = self._execute(sql.INPUT, (run.job_id,))
+        stored = self._execute(content_sql.INPUT, (run.job_id,))
         return replace(run, stdin=stored[0][0]) if stored else run
 
     def _with_files(self, run: Claimed) -> Claimed:
         """The same with the files of its job."""
-        stored = self._execute(sql.FILES, (run.job_id,))
+        stored = self._execute(content_sql.FILES, (run.job_id,))
         return replace(run, files=unpack(*stored[0])) if stored else run
 
     def _quarantine(self, run_id: RunId, worker_id: WorkerId, why: str, now_ms: int) -> None:

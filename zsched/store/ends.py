@@ -10,7 +10,7 @@ from zsched.model.files import pack
 from zsched.model.lifecycle import TERMINAL, Cause
 from zsched.model.types import Outcome, Reason, RunId, RunStatus, Verdict, WorkerId
 from zsched.model.units import counted, some
-from zsched.store import sql, transitions
+from zsched.store import content_sql, sql, transitions
 from zsched.store.engine import Row
 from zsched.store.ledger import Note
 from zsched.store.lives import PENDING, RUNNING, Change, Lives
@@ -54,9 +54,9 @@ class EndsWriter(Lives):
             if outcome.left_out:
                 self._note_left_out(outcome, worker_id, now_ms)
         if outputs:
-            self._engine.sendmany(sql.ADD_OUTPUT, outputs)
+            self._engine.sendmany(content_sql.ADD_OUTPUT, outputs)
         if artifacts:
-            self._engine.sendmany(sql.ADD_ARTIFACTS, artifacts)
+            self._engine.sendmany(content_sql.ADD_ARTIFACTS, artifacts)
         return verdicts
 
     def _note_left_out(self, outcome: Outcome, worker_id: WorkerId, now_ms: int) -> None:

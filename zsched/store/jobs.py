@@ -12,7 +12,7 @@ from zsched.model.files import pack
 from zsched.model.lifecycle import TERMINAL, Cause
 from zsched.model.names import DEFAULT_QUEUE
 from zsched.model.types import DemandId, Job, JobId, JobSpec, OnLost, RunId, RunStatus, WorkerId
-from zsched.store import acts, array_sql, rows, sql, transitions
+from zsched.store import acts, array_sql, content_sql, rows, sql, transitions
 from zsched.store.contract import Cancelled, Target
 from zsched.store.dependencies import DependenciesWriter
 from zsched.store.engine import Row
@@ -83,9 +83,9 @@ class JobsWriter(DependenciesWriter):
         """Store what new jobs have in other tables: their inputs, files, tags and unique keys."""
         jobs = list(zip(job_ids, specs, strict=True))
         if inputs := [(job_id, spec.stdin) for job_id, spec in jobs if spec.stdin is not None]:
-            self._engine.sendmany(sql.ADD_INPUT, inputs)
+            self._engine.sendmany(content_sql.ADD_INPUT, inputs)
         if files := [(job_id, *pack(spec.files)) for job_id, spec in jobs if spec.files]:
-            self._engine.sendmany(sql.ADD_FILES, files)
+            self._engine.sendmany(content_sql.ADD_FILES, files)
         if tags := [(tag, job_id) for job_id, spec in jobs for tag in spec.tags]:
             self._engine.sendmany(sql.ADD_TAG, tags)
         if keys := [(spec.unique, job_id) for job_id, spec in jobs if spec.unique is not None]:

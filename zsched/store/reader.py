@@ -16,7 +16,7 @@ from zsched.model.names import DEFAULT_QUEUE
 from zsched.model.queues import Queue
 from zsched.model.records import Event, ForeignRuns, Instance, Usage, UsageBy
 from zsched.model.types import Job, JobId, Run, RunId, RunStatus, Stream, Worker, WorkerId, WorkerStatus
-from zsched.store import after, array_sql, filters, queues, ranges, removal, rows, sql, usage
+from zsched.store import after, array_sql, content_sql, filters, queues, ranges, removal, rows, sql, usage
 from zsched.store.blocks import Blocks
 from zsched.store.contract import EventFilter, JobFilter, Old, QueueState, RunOutput, Submitted, Task, Waits
 from zsched.store.engine import ReadEngine, Row
@@ -163,7 +163,7 @@ class EngineReader:
         return rows.readable_demand(stored[0][0]) if stored else None
 
     def output(self, run_id: RunId) -> RunOutput | None:
-        stored = self._execute(sql.OUTPUT, (run_id,))
+        stored = self._execute(content_sql.OUTPUT, (run_id,))
         if not stored:
             return None
         form, *kept = stored[0]
@@ -172,7 +172,7 @@ class EngineReader:
         return RunOutput(form == "text", stdout, stderr)
 
     def artifacts(self, run_id: RunId) -> list[Listed]:
-        stored = self._execute(sql.ARTIFACTS, (run_id,))
+        stored = self._execute(content_sql.ARTIFACTS, (run_id,))
         try:
             return read_listing(stored[0][0]) if stored else []
         except DAMAGED:
@@ -182,7 +182,7 @@ class EngineReader:
         begin = 1
         for listed in self.artifacts(run_id):
             if listed.path == path:
-                return bytes(self._execute(sql.ARTIFACT, (begin, listed.size, run_id))[0][0])
+                return bytes(self._execute(content_sql.ARTIFACT, (begin, listed.size, run_id))[0][0])
             begin += listed.size
         return None
 

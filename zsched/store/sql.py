@@ -121,10 +121,6 @@ ADD_JOB: Final = insert(
         *("entries", "files_bytes"),
     ),
 )
-ADD_INPUT: Final = "INSERT INTO inputs (job_id, content) VALUES (?, ?)"
-INPUT: Final = "SELECT content FROM inputs WHERE job_id = ?"
-ADD_FILES: Final = "INSERT INTO files (job_id, listing, data) VALUES (?, ?, ?)"
-FILES: Final = "SELECT listing, data FROM files WHERE job_id = ?"
 # The given unique keys that a live job holds. Only the newest run of a job can be live.
 FIND_UNIQUE: Final = """
     SELECT unique_key, holder_id, (
@@ -299,16 +295,6 @@ AVOIDING: Final = """
     SELECT run_id, demand_id, priority, avoids FROM runs WHERE status = 'pending' AND blocked = 16
     ORDER BY run_id LIMIT ?"""
 STOP_AVOIDING: Final = "UPDATE runs SET blocked = blocked & ~16, due_ms = NULL WHERE run_id IN (VALUES (?))"
-ADD_OUTPUT: Final = """
-    INSERT INTO outputs (run_id, form, stdout_head, stdout_tail, stdout_total, stderr_head, stderr_tail, stderr_total)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
-OUTPUT: Final = """
-    SELECT form, stdout_head, stdout_tail, stdout_total, stderr_head, stderr_tail,
-        stderr_total FROM outputs WHERE run_id = ?"""
-ADD_ARTIFACTS: Final = "INSERT INTO artifacts (run_id, listing, data) VALUES (?, ?, ?)"
-ARTIFACTS: Final = "SELECT listing FROM artifacts WHERE run_id = ?"
-# A part of their contents: from a byte on, counted from 1, and how many bytes.
-ARTIFACT: Final = "SELECT substr(data, CAST(? AS INTEGER), CAST(? AS INTEGER)) FROM artifacts WHERE run_id = ?"
 
 # --- workers ---
 

@@ -23,6 +23,9 @@ JOB_LINE_BYTES_MAX = 8 * MIB
 # Each further line of it, the entry of a task, in bytes: JSON may spell each byte of an entry in six. More is 413.
 ENTRY_LINE_BYTES_MAX = 100 * KIB
 
+# Lines of it, empty ones included: each takes time. More is 413.
+LINES_MAX = 2_000_000
+
 # Such bodies in work at the same time; each takes a thread. A few more wait for their turn, the others get 503.
 UPLOADS_MAX = 2
 

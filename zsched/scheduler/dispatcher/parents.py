@@ -60,7 +60,7 @@ def _task_fault(dependency: Dependency, parent: Parent, spec: JobSpec) -> str:
     if dependency.task is not None and parent.array is not None and dependency.task not in parent.array:
         return f"{named} has no task {dependency.task}: its tasks are {parent.array}"
     if dependency.ends is Ends.SAME and (spec.array is None or parent.array is None):
-        return f"{dependency} is for two arrays: {'this job' if spec.array is None else named} is none"
+        return f"{dependency} is for two arrays: {'this job' if spec.array is None else named} has no tasks"
     if dependency.ends is Ends.SAME and spec.array and parent.array and spec.array.parts != parent.array.parts:
         return f"{dependency} needs equal indexes: {named} has {parent.array}, and this job {spec.array}"
     return ""

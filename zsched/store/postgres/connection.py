@@ -22,7 +22,7 @@ _ALIVE: Final = (
     f"SET tcp_user_timeout = {4_000 * PG_KEEPALIVE_S}",
 )
 # Each statement follows indexes from row to row, also where the planner would rather read a small table as a whole: a
-# plan is made once, and the table grows.
+# plan is made once, and the table grows. No statement reads enough rows to be worth the start of parallel workers.
 SETTINGS: Final = (
     *_ALIVE,
     f"SET statement_timeout = {PG_STATEMENT_MS}",
@@ -33,6 +33,7 @@ SETTINGS: Final = (
     "SET enable_hashjoin = off",
     "SET enable_mergejoin = off",
     "SET plan_cache_mode = force_generic_plan",
+    "SET max_parallel_workers_per_gather = 0",
     "SET client_min_messages = warning",
 )
 

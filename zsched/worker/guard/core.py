@@ -307,11 +307,9 @@ class Core:
                 self.runs.stop(run, None, now_ms)
                 continue
             gone.append(number)
-            if run is None:
-                continue
-            if run.phase is Phase.WAITING:
+            if run is not None and run.phase is Phase.WAITING:
                 self._here.move(self._backlog.remove(number), Event.RETURN)
-            elif run.phase in (Phase.ENDED, Phase.REPORTED):
+            elif run is not None and run.phase in (Phase.ENDED, Phase.REPORTED):
                 self._forget(run)
         if gone:
             self.effects.send.append(messages.Ended(gone=tuple(gone)))
