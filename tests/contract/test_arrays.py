@@ -506,7 +506,7 @@ def test_tasks_that_were_not_made_at_the_deadline_expire_at_once(base: Base, why
     base.turn()
 
 
-def test_a_deadline_that_has_passed_does_not_count_for_tasks_that_run_again(base: Base) -> None:
+def test_passed_deadline_does_not_count_for_tasks_that_run_again(base: Base) -> None:
     job_id = submit(base, "0-9", deadline_ms=NOW + 5_000, hold=True)
     later = NOW + 5_000
     base.store.make_tasks(later, 10)

@@ -520,7 +520,7 @@ _MUTANTS: Final = (
         ),
     ),
     mutant("a job starts however the other has ended", returns("followers.why_unmet", "''")),
-    mutant("any failure is one of a run", returns("DependenciesWriter._ran", "True")),
+    mutant("any failure is one of a run", returns("DependenciesWriter._have_run", "set(failed)")),
     mutant("the end of a job that others wait for is not noted", never("Ledger.end_jobs", "linked")),
     mutant("a job that can't start any more waits on", without_call("FollowersWriter._judge", "self._move_list")),
     mutant("a free job is not made ready", ("after.FREE", "blocked & ~32", "blocked")),
@@ -540,7 +540,7 @@ _MUTANTS: Final = (
     ),
     mutant(
         "a rerun leaves its dependents to be judged by its earlier end",
-        without_call("DependenciesWriter._await_again", "self._engine.execute_list(after.UNSETTLE, [(job_id,)])"),
+        without_call("DependenciesWriter._await_again", "self._engine.execute_list(after.UNSETTLE_JOBS, [(job_id,)])"),
     ),
     mutant("what a job waits for is removed", returns("RetentionWriter._needed", "set()")),
     mutant(
