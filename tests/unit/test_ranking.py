@@ -66,10 +66,9 @@ def test_claims_follow_the_order_of_all_demands(seed: int) -> None:
             following_id += 1
             priority = draw.randrange(best.priority + 1)
             place = best.demand.queue, priority
-            age = ages.setdefault(place, following_id)
-            following = offer(following_id, *(best.demand.queue, best.demand.owner), priority, age, best.rank[2] + taken)
-            if best.demand.owner == "":
-                following = offer(following_id, best.demand.queue, "", priority, following_id)
+            age = ages.setdefault(place, following_id) if best.demand.owner else following_id
+            share = best.rank[2] + taken if best.demand.owner else 0
+            following = offer(following_id, best.demand.queue, best.demand.owner, priority, age, share)
         ours.claimed(taken, following)
         model.claimed(taken, following)
     assert ours.best is None
