@@ -2811,6 +2811,12 @@ _REMOVALS: Final = (
     ),
     removal(
         15,
+        "the removal of a scratch folder has no end",
+        "unit/test_collect.py::test_removal_takes_a_bounded_time",
+        without_call("collect.main", "signal.alarm"),
+    ),
+    removal(
+        15,
         "parts of artifacts fill the scheduler's memory",
         "unit/test_files.py::test_parts_in_memory_are_bounded",
         never("Parts.on_artifacts", "self._size > PARTS_BYTES_MAX"),

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from msgspec.structs import replace
 
 from tests.contract.base import NOW, W1, Base
+from zsched.model.after import parse_after
 from zsched.model.arrays import parse_array
 from zsched.model.backoff import Backoff
 from zsched.model.entries import pack
 from zsched.model.limits import TASKS_AHEAD_MAX
 from zsched.model.types import Job, JobId, JobSpec, Policy, Reason, RunStatus
-from zsched.store import ranges, retention
+from zsched.store import array_sql, ranges, retention
 from zsched.store.check import check
 from zsched.store.contract import Again, Claimed, Old, Task
 from zsched.store.lives import Change
@@ -467,3 +470,74 @@ def test_an_act_on_all_tasks_reads_none_of_many_ranges(base: Base, array: str, m
     again = Again(job_id, (0, 4), failed=False)
     assert base.store.rerun_tasks(again, 10, "ann", "", NOW).done == parse_array(array).count(0, 4)
     assert base.store.hold_tasks(job_id, (0, 99), "ann", "", NOW) == parse_array(array).count(0, 4)
+
+
+def test_ended_arrays_are_not_read_to_find_the_live_ones(base: Base) -> None:
+    ended(base, "0-1")
+    live = submit(base, "0-1")
+    base.turn()
+    # The index has the condition of the statement, so it has the live ones alone.
+    condition = " ".join(array_sql.LIVE_ARRAYS.partition("WHERE")[2].split())
+    steps = " ".join(base.plan(f"SELECT job_id FROM jobs WHERE {condition} ORDER BY job_id"))
+    assert "jobs_of_arrays" in steps
+    assert base.rows(array_sql.LIVE_ARRAYS) == [(live, None)]
+    if not base.engine.distant:
+        ((stored,),) = base.rows("SELECT sql FROM sqlite_master WHERE name = 'jobs_of_arrays'")
+        assert stored.endswith(condition)
+
+
+@pytest.mark.parametrize("why", ["held", "after", "cap", "date"])
+def test_tasks_that_were_not_made_at_the_deadline_expire_at_once(base: Base, why: str) -> None:
+    parent = base.submit()
+    cases: dict[str, dict[str, Any]] = {
+        "held": {"hold": True},
+        "after": {"after": parse_after([parent])},
+        "cap": {},
+        "date": {"run_at_ms": NOW + 4_999},
+    }
+    job_id = submit(base, "0-99999%2", deadline_ms=NOW + 5_000, **cases[why])
+    make(base)
+    base.turn()
+    later = NOW + 5_000
+    base.store.expire(later, 10_000)
+    base.store.make_tasks(later, 10)
+    base.store.end_jobs(later)
+    assert counts(base, job_id) == (0, 0, 0, 100_000, 0)
+    last = tasks(base, job_id)[-1]
+    assert (last.status, last.reason) == (FAILED, Reason.EXPIRED)
+    base.turn()
+
+
+def test_passed_deadline_does_not_count_for_tasks_that_run_again(base: Base) -> None:
+    job_id = submit(base, "0-9", deadline_ms=NOW + 5_000, hold=True)
+    later = NOW + 5_000
+    base.store.make_tasks(later, 10)
+    base.store.end_jobs(later)
+    assert counts(base, job_id) == (0, 0, 0, 10, 0)
+    base.store.rerun_array(job_id, "ann", "", later)
+    base.store.release(job_id, "ann", "", later)
+    base.store.make_tasks(later, 10)
+    assert base.store.expire(later, 10) == 0
+    assert len(base.claim()) == 10
+
+
+def test_a_deadline_that_is_changed_counts_for_tasks_without_runs(base: Base) -> None:
+    job_id = submit(base, "0-9", hold=True)
+    make(base)
+    base.turn()
+    base.store.edit(replace(job(base, job_id), deadline_ms=NOW), "ann", "", NOW)
+    base.store.make_tasks(NOW, 10)
+    assert counts(base, job_id) == (0, 0, 0, 10, 0)
+
+
+def test_tasks_that_run_again_do_not_wait_for_the_start_time(base: Base) -> None:
+    job_id = submit(base, "0-3", run_at_ms=NOW + 60_000)
+    make(base)
+    base.store.cancel(job_id, "ann", NOW)
+    base.store.end_jobs(NOW)
+    base.turn()
+    base.store.rerun_array(job_id, "ann", "", NOW)
+    make(base)
+    assert base.store.tasks_short()
+    make(base)
+    assert len(base.claim()) == 4

@@ -13,10 +13,12 @@ from typing import NamedTuple
 import pytest
 
 from tests.contract.base import NOW, W1, W2, Base
+from zsched.model.after import Ends
 from zsched.model.backoff import Backoff
 from zsched.model.lifecycle import CAUSES, MOVES, TERMINAL, TRANSITIONS, Cause, State, state_of
 from zsched.model.types import Outcome, Policy, Reason, RunId, RunStatus, WorkerId
 from zsched.store.contract import Load
+from zsched.store.followers import WHOLE, End
 
 S, C = State, Cause
 
@@ -50,6 +52,7 @@ EXPECTED = {
         C.GIVE_UP: Row(S.CANCELLED, "max_fails"),
         C.QUARANTINE: Row(S.FAILED, "quarantined"),
         C.EXPIRE: Row(S.FAILED, "expired"),
+        C.STRAND: Row(S.FAILED, "dependency"),
         C.RESTORE: Row(S.FAILED, "worker_lost", "", "requeued"),
     },
     S.RUNNING: {
@@ -148,6 +151,16 @@ def expire(base: Base, run_id: RunId, _: WorkerId) -> object:
     return base.store.expire(LATE, 10)
 
 
+def strand(base: Base, run_id: RunId, _: WorkerId) -> object:
+    """It waits for a job that is cancelled, whatever its own state."""
+    job_id = base.run(run_id).job_id
+    base.rows("UPDATE runs SET blocked = 32 WHERE run_id = ? AND status IN ('pending', 'running')", run_id)
+    edge = (job_id, job_id + 1, WHOLE, Ends.OK)
+    cancelled = End(RunStatus.CANCELLED, ran=False)
+    base.store._judge([edge], {(job_id + 1, WHOLE): cancelled}, LATE)
+    return base.run(run_id).status is RunStatus.FAILED
+
+
 VERBS: dict[Cause, Verb] = {
     C.CLAIM: lambda base, run, worker: base.claim(worker),
     C.CANCEL: lambda base, run, worker: base.store.cancel(base.run(run).job_id, "ann", LATE),
@@ -156,6 +169,7 @@ VERBS: dict[Cause, Verb] = {
     C.OVERDUE: lambda base, run, worker: base.store.end_overdue(LATE),
     C.QUARANTINE: quarantine,
     C.EXPIRE: expire,
+    C.STRAND: strand,
     C.RESTORE: lambda base, run, worker: base.store.replace_waiting([run], LATE),
     C.OUTLIVE: lambda base, run, worker: base.store.clear_probation(run),
     C.LOSE: lambda base, run, worker: base.fail_lost(run),
@@ -217,6 +231,8 @@ def refused(base: Base, cause: Cause, run_id: RunId, worker_id: WorkerId = W1) -
         VERBS[cause](base, run_id, worker_id)
     if cause is C.EXPIRE:
         base.rows("UPDATE runs SET expires_ms = NULL WHERE expires_ms IS NOT NULL AND status = 'running'")
+    if cause is C.STRAND:
+        base.rows("UPDATE runs SET blocked = 0 WHERE blocked = 32 AND status = 'running'")
     if cause is C.GIVE_UP:
         base.rows("UPDATE runs SET of_array = 0 WHERE of_array = 1 AND status IN ('pending', 'running')")
     return everything(base) == before

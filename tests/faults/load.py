@@ -69,8 +69,6 @@ DELAY_MS: Final = 3_000
 ARRAYS: Final = 0.04
 FOLLOWED: Final = 0.04
 TASKS_MAX: Final = 6
-# The tasks of an array may live long. Then it has only this number of them.
-LONG_TASKS: Final = 3
 # A job whose input is missing fails, which its script does not do otherwise.
 READS: Final = 'read -r line; [ "$line" = {name} ] || exit 9; '
 # The same for a file that comes with the job; and what a run leaves, which driver and findings read in the end.
@@ -202,8 +200,6 @@ class Load:
         chance, shape = self._chance, self._shape
         bodies = [self._job(f"job-{next(self._numbers)}")]
         name, kind = bodies[0]["name"], bodies[0].pop("kind")
-        if "array" in FIELDS and kind != "poison" and shape.random() < ARRAYS:
-            self._spread(bodies[0], self.made[name], kind)
         if "after" in FIELDS and shape.random() < FOLLOWED:
             bodies += self._followers(bodies[0], self.made[name])
         key = f"key-{name}" if chance.random() < 0.3 else None
@@ -220,8 +216,13 @@ class Load:
         if self._poison and chance.randrange(POISON_EACH) == 0:
             kind = "poison"
         fields: dict[str, Any] = {"name": name, "kind": kind}
-        fields["command"] = WITNESS.format(path=self._witness) + "w start; " + self._script(kind)
         made = self.made[name] = Made(fails=kind in ("poison", "coin"))
+        if "array" in FIELDS and kind != "poison" and self._shape.random() < ARRAYS:
+            made.tasks = tuple(range(1, self._shape.randint(2, TASKS_MAX) + 1))
+            made.cap = self._shape.choice((0, 0, 1, 2))
+            fields["array"] = f"1-{len(made.tasks)}" + (f"%{made.cap}" if made.cap else "")
+        script = self._script(kind, len(made.tasks) or 1)
+        fields["command"] = WITNESS.format(path=self._witness) + "w start; " + script
         if kind == "stop" and STOPS:
             fields["on_disconnect"], made.stops = "stop", True
         if "on_lost" in FIELDS and chance.random() < 0.03:
@@ -235,14 +236,6 @@ class Load:
             fields["limits"] = {"db": 10}
         self._extend(fields, made)
         return fields
-
-    def _spread(self, fields: dict[str, Any], made: Made, kind: str) -> None:
-        """Make an array of a job, half of them with a cap."""
-        shape = self._shape
-        tasks = shape.randint(2, TASKS_MAX) if kind in ("short", "sleep", "coin") else LONG_TASKS
-        made.cap = shape.choice((0, 0, 1, 2))
-        made.tasks = tuple(range(1, tasks + 1))
-        fields["array"] = f"1-{tasks}" + (f"%{made.cap}" if made.cap else "")
 
     def _followers(self, fields: dict[str, Any], made: Made) -> list[dict[str, Any]]:
         """Two jobs: one waits for the success of the first, or of some of its tasks; one for the end of both."""
@@ -285,12 +278,13 @@ class Load:
         if "tags" in drawn:
             fields["tags"] = ["nightly", f"name={fields['name']}"]
 
-    def _script(self, kind: str) -> str:
+    def _script(self, kind: str, tasks: int) -> str:
+        """What a job does. Many tasks one after the other take no longer than one."""
         # Some live for longer than it takes to give their worker up.
         long = self._chance.random() < (LONG_STOP if kind == "stop" else LONG)
         most = self._long if kind == "stop" else self._long // 2
         tenths = self._chance.randint(10, most) if long else self._chance.randint(2, 15)
-        lives = LIVES.format(tenths=tenths)
+        lives = LIVES.format(tenths=max(2, tenths // tasks))
         return {
             "short": "w end 0",
             "sleep": f"sleep {self._chance.uniform(0.1, 3):.2f}; w end 0",

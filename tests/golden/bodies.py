@@ -15,6 +15,8 @@ from tests.unit.rest import ME, Rest
 from zsched import __version__, protocol
 from zsched.api import views
 from zsched.model.access import KeyOrigin, Scope, Token, WorkerKey
+from zsched.model.after import parse_after
+from zsched.model.arrays import Progress, parse_array
 from zsched.model.backoff import Backoff
 from zsched.model.records import Event, ForeignDecision, ForeignRuns
 from zsched.model.types import (
@@ -172,6 +174,15 @@ def entities() -> dict[str, Any]:
         held_ms=9_000,
         hold_reason="hold reason",
         stdin_bytes=10,
+        after=parse_after(["7.1:any"]),
+        flow=JobId(1),
+        array=parse_array("0-9%2"),
+        max_fails=3,
+        entries=10,
+        tasks=Progress(10, 1, 2, 3, 4, 0),
+        artifacts=("*.txt",),
+        files_bytes=20,
+        removing_ms=10_000,
         paused_ms=5_000,
         ended_ms=6_000,
         live=True,

@@ -91,8 +91,8 @@ UPDATE jobs SET pending = pending + given.c1, running = running + given.c2, succ
     RETURNING job_id, pending + running + unmade, dependents > 0 OR after_jobs IS NOT NULL, owner_id, queue;
 
 -- COUNT_TASKS
-UPDATE jobs SET pending = pending + given.c1, running = running + given.c2, success = success + given.c3, failed = failed + given.c4,
-        cancelled = cancelled + given.c5, updated_ms = given.c6 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[]) AS given (c1, c2, c3, c4, c5, c6, c7) WHERE job_id = given.c7;
+SELECT coalesce(sum((last_task - first_task) / given.c1 + 1), 0) FROM task_ranges
+    FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[]) AS given (c1, c2, c3, c4, c5) WHERE job_id = given.c2 AND state IN (given.c3, given.c4, given.c5);
 
 -- CRASH
 UPDATE runs SET status = CASE WHEN cancel_ms IS NOT NULL THEN 'cancelled' ELSE 'failed' END,

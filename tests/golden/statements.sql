@@ -208,8 +208,8 @@ DELETE FROM job_tags WHERE tag = ? AND tagged_id = ?;
 INSERT INTO fires (fired_id, first_run) VALUES (?, ?);
 
 -- COUNT_TASKS
-UPDATE jobs SET pending = pending + ?, running = running + ?, success = success + ?, failed = failed + ?,
-        cancelled = cancelled + ?, updated_ms = ? WHERE job_id = ?;
+SELECT coalesce(sum((last_task - first_task) / ? + 1), 0) FROM task_ranges
+    WHERE job_id = ? AND state IN (?, ?, ?);
 
 -- COUNT_ENDED
 UPDATE jobs SET pending = pending + ?, running = running + ?, success = success + ?, failed = failed + ?,
@@ -598,7 +598,7 @@ UPDATE runs SET blocked = blocked | 8 WHERE job_id = ? AND status IN ('pending',
 
 -- RELEASE_JOB
 UPDATE jobs SET held_ms = NULL, hold_reason = NULL, updated_ms = ?
-    WHERE job_id = ? AND held_ms IS NOT NULL RETURNING job_id;
+    WHERE job_id = ? AND held_ms IS NOT NULL RETURNING task_array IS NOT NULL;
 
 -- RELEASE_RUNS
 UPDATE runs SET blocked = blocked & ~8 WHERE job_id = ? AND status IN ('pending', 'running');
@@ -637,9 +637,25 @@ SELECT job_id, (SELECT owner FROM owners WHERE owners.owner_id = jobs.owner_id),
         (SELECT count(*) FROM dependencies d WHERE d.parent_id = jobs.job_id AND d.judged = 2)
     FROM jobs WHERE job_id IN (VALUES (?)) AND removing_ms IS NULL;
 
--- LAST_FAILURES
-SELECT reason FROM (SELECT status, reason FROM runs WHERE job_id = ? ORDER BY run_id DESC LIMIT ?) AS latest
-    WHERE status = 'failed';
+-- HAVE_RUN
+SELECT job_id FROM jobs WHERE job_id IN (VALUES (?)) AND CASE WHEN task_array IS NULL THEN EXISTS (
+        SELECT 1 FROM (SELECT reason FROM runs WHERE runs.job_id = jobs.job_id ORDER BY run_id DESC LIMIT 1) AS latest
+        WHERE reason NOT IN ('dependency', 'expired', 'quarantined'))
+    ELSE (SELECT count(*) FROM (
+            SELECT f.run_id, f.task FROM runs f
+            WHERE f.of_array = 1 AND f.status = 'failed' AND f.reason NOT IN ('dependency', 'expired', 'quarantined') AND f.job_id = jobs.job_id
+            ORDER BY f.run_id DESC LIMIT 1000) AS failures) = 1000 OR EXISTS (
+        SELECT 1 FROM (
+            SELECT f.run_id, f.task FROM runs f
+            WHERE f.of_array = 1 AND f.status = 'failed' AND f.reason NOT IN ('dependency', 'expired', 'quarantined') AND f.job_id = jobs.job_id
+            ORDER BY f.run_id DESC LIMIT 1000) AS latest
+        WHERE NOT EXISTS (
+            SELECT 1 FROM runs n
+            WHERE n.of_array = 1 AND n.job_id = jobs.job_id AND n.task = latest.task AND n.run_id > latest.run_id)
+        AND latest.task > coalesce((
+            SELECT s.last_task FROM task_ranges s WHERE s.job_id = jobs.job_id AND s.first_task <= latest.task
+            ORDER BY s.first_task DESC LIMIT 1), -1))
+    END;
 
 -- WAITS_FOR
 SELECT d.parent_id, d.task, d.ends, j.status FROM dependencies d JOIN jobs j ON j.job_id = d.parent_id
@@ -719,7 +735,7 @@ SELECT job_id FROM jobs WHERE flow = ? ORDER BY job_id;
 SELECT status, count(*) FROM jobs WHERE flow = ? GROUP BY status;
 
 -- LIVE_ARRAYS
-SELECT job_id FROM jobs WHERE task_array IS NOT NULL AND pending + running + unmade > 0;
+SELECT job_id, deadline_ms FROM jobs WHERE task_array IS NOT NULL AND pending + running + unmade > 0;
 
 -- STATES
 SELECT job_id, task_array, demand_id, priority, held_ms IS NULL AND cancel_ms IS NULL AND (after_jobs IS NULL
@@ -788,6 +804,9 @@ SELECT run_id, job_id, CASE WHEN of_array = 1 THEN task END, attempt, worker_id,
 -- LOWEST_RANGE
 SELECT first_task, last_task, state, again, reason FROM task_ranges WHERE job_id = ? AND state = 'unmade' ORDER BY first_task LIMIT 1;
 
+-- RUNS_AGAIN
+SELECT 1 FROM task_ranges WHERE job_id = ? AND again = 1 AND state IN ('unmade', 'held', 'waits') LIMIT 1;
+
 -- RANGES
 SELECT first_task, last_task, state, again, reason FROM task_ranges WHERE job_id = ? AND first_task <= ? AND first_task >= coalesce((
         SELECT b.first_task FROM task_ranges b WHERE b.job_id = ? AND b.first_task <= ?
@@ -796,6 +815,16 @@ SELECT first_task, last_task, state, again, reason FROM task_ranges WHERE job_id
 
 -- ADD_RANGE
 INSERT INTO task_ranges (job_id, first_task, last_task, state, again, reason) VALUES (?, ?, ?, ?, ?, ?);
+
+-- COUNT_RANGES
+SELECT count(*) FROM (SELECT 1 FROM task_ranges WHERE job_id = ? LIMIT ?) AS found;
+
+-- SPANS
+SELECT first_task, last_task FROM task_ranges WHERE job_id = ? AND state IN (?, ?, ?);
+
+-- CHANGE_ALL
+UPDATE task_ranges SET state = ?, again = coalesce(?, again), reason = ?
+    WHERE job_id = ? AND state IN (?, ?, ?);
 
 -- BEGIN_LATER
 UPDATE task_ranges SET first_task = ? WHERE job_id = ? AND first_task = ?;
@@ -890,12 +919,19 @@ SELECT run_id FROM runs WHERE run_id IN (VALUES (?));
 -- RUN_BETWEEN
 SELECT run_id FROM runs WHERE run_id BETWEEN ? AND ? LIMIT 1;
 
+-- COUNT_RUNS
+SELECT count(*) FROM (SELECT 1 FROM runs WHERE job_id = ? LIMIT ?) AS found;
+
 -- NOTE_REMOVING
 UPDATE jobs SET removing_ms = ? WHERE job_id = ? AND removing_ms IS NULL RETURNING job_id;
 
 -- DELETE_SOME_RUNS
 DELETE FROM runs WHERE run_id IN (SELECT r.run_id FROM runs r WHERE r.job_id = ? ORDER BY r.run_id LIMIT ?)
     RETURNING run_id;
+
+-- DELETE_SOME_RANGES
+DELETE FROM task_ranges WHERE job_id = ? AND first_task IN (
+        SELECT s.first_task FROM task_ranges s WHERE s.job_id = ? ORDER BY s.first_task LIMIT ?) RETURNING first_task;
 
 -- DELETE_SOME_ENTRIES
 DELETE FROM entries WHERE job_id = ? AND first_entry IN (

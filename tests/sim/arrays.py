@@ -7,7 +7,7 @@ asks the store which task is next.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
@@ -17,6 +17,7 @@ from tests.sim.scheduler import Answer, Done, Refused, Scheduler, Undone
 from tests.sim.story import Story
 from tests.sim.timeline import Timeline
 from tests.sim.violation import Violation
+from zsched.model.after import Ends
 from zsched.model.limits import TICK_MS_MAX
 from zsched.model.types import JobId
 from zsched.scheduler.dispatcher.acts import Hold, Release
@@ -76,6 +77,8 @@ class TaskCaller:
         # In some seeds many jobs are arrays.
         self._often = chance.choice((0.0, 0.1, 0.4))
         self._arrays = 0
+        # What jobs wait for of arrays: apart, so that a seed's other decisions don't hang on it.
+        self._part = Random(repr(chance.getstate()) + "part")
 
     def give_array(self, one: Asked) -> None:
         """Make some jobs arrays. What kills workers or never ends would do so once for each task."""
@@ -91,6 +94,19 @@ class TaskCaller:
         one.task_acts = [
             self._chance.choice(("hold", "cancel", "rerun", "failed")) for _ in range(self._chance.choice((0, 1, 3)))
         ]
+
+    def choose_part(self, one: Asked, parent: Asked, ends: Ends) -> tuple[int | None, Ends]:
+        """What a job waits for of an array: one of its tasks, each for the same one, or all. An array gets the indexes
+        of the one that its tasks follow.
+        """
+        luck = self._part.random()
+        if luck < 0.35:
+            return self._part.choice(parent.indexes), ends
+        followed = any(kind == Ends.SAME for _, _, kind in one.after)
+        if luck > 0.75 or not one.indexes or (followed and one.indexes != parent.indexes):
+            return None, ends
+        one.indexes, one.cap, one.turn["array"] = parent.indexes, parent.cap, parent.turn["array"]
+        return None, Ends.SAME
 
     def on_acked(self, one: Asked) -> None:
         for act in one.task_acts:
@@ -171,6 +187,8 @@ class Arrays:
         self.ranges_of: dict[int, dict[int, str]] = {}
         # The jobs that are or were arrays.
         self._known: set[int] = set()
+        # Whether an array waits for other jobs.
+        self.is_held_back: Callable[[int], bool] = lambda job: False
         # Arrays with a free place: since when, and for how many turns.
         self._free: dict[int, tuple[int, int]] = {}
 
@@ -218,7 +236,7 @@ class Arrays:
                 if live:
                     raise Violation(f"{fails} tasks of job {job} have failed, and {live} are still to start")
             room = one.cap is None or open_[job] < one.cap
-            self._note_free(job, bool(goes_on and unmade and room and not spent))
+            self._note_free(job, bool(goes_on and unmade and room and not spent) and not self.is_held_back(job))
 
     def _check_tasks(
         self, job: int, one: Asked, tasks: Mapping[tuple[int, int], list[int]], rows: Mapping[int, Row]
@@ -266,10 +284,11 @@ class Arrays:
                 raise Violation(f"a place of job {job} is free since {waited_ms} ms, and tasks wait for one")
             self._free[job] = since_ms, turns + 1
 
-    def check_all_ended(self) -> None:
-        for (job, index), state in self.ranges.items():
-            if state not in ENDED:
-                raise Violation(f"the task {index} of job {job} is {state}, and is not made")
+    def left(self, goes_on: Callable[[int], bool]) -> dict[tuple[int, int], str]:
+        """The tasks that are still to be made, but for those of jobs that do not end."""
+        left = {task: state for task, state in self.ranges.items() if state not in ENDED}
+        lasting = {job for job in {job for job, _ in left} if goes_on(job)}
+        return {task: state for task, state in left.items() if task[0] not in lasting}
 
     def _read_ranges(self) -> dict[int, dict[int, str]]:
         names = dict(self._look("SELECT job_id, name FROM jobs WHERE task_array IS NOT NULL"))

@@ -87,8 +87,9 @@ class Asked:
     # Its start time and its deadline, as fields of JobSpec; and what says when it has its turn.
     times: dict[str, int] = field(default_factory=dict)
     turn: dict[str, Any] = field(default_factory=dict)
-    # The jobs that it waits for, by their names, with the end that it needs; and the same as fields of JobSpec.
-    after: list[tuple[str, str]] = field(default_factory=list)
+    # The jobs that it waits for, by their names, or a task of them, with the end that it needs; and the same as fields
+    # of JobSpec.
+    after: list[tuple[str, int | None, str]] = field(default_factory=list)
     waits_for: tuple[Dependency, ...] = ()
     recurring: bool = False
     # Whether it is held, as was acked; None while a change is under way, for it may have been done.
@@ -540,11 +541,9 @@ class Client:
         return one
 
     def _give_parents(self, batch: Sequence[Asked], place: int) -> None:
-        """Let a job wait for some that come before it in its request, or were acked before. Not arrays, which
-        contract/test_dependencies.py tests.
-        """
+        """Let a job wait for some that come before it in its request, or were acked before."""
         draw, one = self._order, batch[place]
-        if one.recurring or one.indexes or draw.random() < 0.4:
+        if one.recurring or draw.random() < 0.4:
             return
         placed = [(other, Dependency(number, placed=True)) for number, other in enumerate(batch[:place], 1)]
         known = [
@@ -552,14 +551,15 @@ class Client:
             for job, other in list(self.jobs.items())[-12:]
             if job not in self.removed and other.by is one.by
         ]
-        choice = [
-            (other, dependency) for other, dependency in placed + known if not other.recurring and not other.indexes
-        ]
+        choice = [(other, dependency) for other, dependency in placed + known if not other.recurring]
         chosen = draw.sample(choice, min(len(choice), draw.choice((1, 1, 1, 2, 3))))
         for other, dependency in chosen:
             ends = draw.choice((Ends.OK, Ends.OK, Ends.OK, Ends.ANY, Ends.ANY, Ends.FAILED))
-            one.after.append((other.name, ends))
-            one.waits_for += (replace(dependency, ends=ends),)
+            task = None
+            if other.indexes:
+                task, ends = self._tasks.choose_part(one, other, ends)
+            one.after.append((other.name, task, ends))
+            one.waits_for += (replace(dependency, ends=ends, task=task),)
 
     def _give_turn(self, one: Asked) -> None:
         """Its priority, queue and limits. What never ends would hold its place for ever."""

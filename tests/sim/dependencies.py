@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from tests.sim.arrays import Arrays
 from tests.sim.callers import Asked
 from tests.sim.scheduler import Scheduler
 from tests.sim.timeline import Timeline
@@ -24,10 +25,29 @@ if TYPE_CHECKING:
 _LATE_MS: Final = TICK_MS_MAX + 1_000
 # Failures without a start, written by hand.
 _NEVER_RAN: Final = ("dependency", "expired", "quarantined")
+# The ends that each kind of dependency accepts, written by hand. `never`: it failed without a start.
+_ACCEPTED: Final = {
+    "ok": ("success",),
+    "same": ("success",),
+    "failed": ("failed",),
+    "any": ("success", "failed", "cancelled", "never"),
+}
+
+
+class Wait(NamedTuple):
+    """What a job waits for: another one, or a task of it, and how it has to end."""
+
+    parent: int
+    task: int | None
+    ends: str
+
+    def __str__(self) -> str:
+        task = "" if self.task is None else f".{self.task}"
+        return f"{self.parent}{task}{'' if self.ends == 'ok' else f':{self.ends}'}"
 
 
 class Dependencies:
-    """`asked`: what the client asked for, by the name of the job. `removed`: jobs that retention has removed."""
+    """`asked`: what the client asked for, by the name of the job."""
 
     def __init__(
         self,
@@ -35,143 +55,237 @@ class Dependencies:
         scheduler: Scheduler,
         witness: Witness,
         asked: Mapping[str, Asked],
-        removed: Collection[int],
+        arrays: Arrays,
     ) -> None:
         self._timeline = timeline
         self._scheduler = scheduler
         self._witness = witness
         self._asked = asked
-        self._removed = removed
-        # The number of each job by its name, and what each waits for: parents by their numbers, with the end it needs.
+        self._arrays = arrays
+        self._rows: Mapping[int, Row] = {}
+        self._tasks: Mapping[tuple[int, int], list[int]] = {}
+        # The number of each job by its name, its name, and those that the store has.
         self._numbers: dict[str, int] = {}
-        self._waits: dict[int, dict[int, str]] = {}
-        # The last run of each job.
-        self._last: dict[int, Row] = {}
-        # Those parents of each job that were seen to end as it needs, since it was submitted or run again; and those
-        # that were seen to end otherwise.
-        self._met: defaultdict[int, set[int]] = defaultdict(set)
-        self._unmet: defaultdict[int, set[int]] = defaultdict(set)
-        # Since when, and since how many turns, a job could start, or end, and does not.
-        self._late: dict[int, tuple[int, int]] = {}
+        self._names: dict[int, str] = {}
+        self._present: set[int] = set()
+        # Those that it does not have any more since the last turn.
+        self._gone: set[int] = set()
+        # What each job waits for.
+        self._waits: dict[int, tuple[Wait, ...]] = {}
+        # What each job, or task of an array, was seen to get of that since it was submitted or run again, and what was
+        # seen to end otherwise. In the place of a task: -1 for what the whole job waits for.
+        self._met: defaultdict[tuple[int, int], set[Wait]] = defaultdict(set)
+        self._unmet: defaultdict[tuple[int, int], set[Wait]] = defaultdict(set)
+        # Those that wait for the end of others.
+        self._held_back: set[int] = set()
+        # The jobs that it has looked at, and the tasks that had not ended when it last did.
+        self._looked: set[int] = set()
+        self._live: set[tuple[int, int]] = set()
+        # Since when, and since how many turns, a task could start, or end, and does not.
+        self._late: dict[tuple[int, int], tuple[int, int]] = {}
 
     def picture(self) -> Any:
-        return dict(self._numbers), dict(self._last), _copied(self._met), _copied(self._unmet)
+        return dict(self._numbers), set(self._live), _copied(self._met), _copied(self._unmet)
 
     def on_restored(self, picture: Any) -> None:
-        numbers, last, met, unmet = picture
-        self._numbers, self._last = dict(numbers), dict(last)
+        numbers, live, met, unmet = picture
+        self._numbers, self._live = dict(numbers), set(live)
+        self._names = {job: name for name, job in numbers.items()}
         self._met, self._unmet = _copied(met), _copied(unmet)
         self._waits.clear()
         self._late.clear()
+        self._present.clear()
 
     def parents(self, job: int) -> Iterable[int]:
-        return self._waits.get(job, ())
+        return [wait.parent for wait in self._waits.get(job, ())]
 
-    def check(self, changed: Iterable[Row], made: Mapping[int, str | None], given: Collection[int]) -> None:
-        """After a turn. `made`: why each run was made; `given`: runs that have just become running."""
-        changed = sorted(changed)
+    def holds_back(self, job: int) -> bool:
+        """Whether an array waited for other jobs after the last turn, or was about to end because of one."""
+        return job in self._held_back
+
+    def _waits_for_others(self, job: int, waits: Iterable[Wait]) -> bool:
+        return job in self._present and any(
+            wait.parent in self._present and self._end(wait.parent, wait.task) not in _ACCEPTED[wait.ends]
+            for wait in waits
+            if wait.ends != "same"
+        )
+
+    # --- after a turn ---
+
+    def check(
+        self,
+        changed: Iterable[Row],
+        rows: Mapping[int, Row],
+        tasks: Mapping[tuple[int, int], list[int]],
+        given: Collection[int],
+    ) -> None:
+        """After a turn. `given`: runs that have just become running."""
+        self._rows, self._tasks = rows, tasks
         self._learn()
-        for row in changed:
-            known = self._last.get(row.job)
-            if known is not None and known.run > row.run:
-                continue
-            if made[row.run] in (None, "rerun") and (known is None or known.run != row.run):
-                self._met.pop(row.job, None)
-                self._unmet.pop(row.job, None)
-            self._last[row.job] = row
-        touched = {row.job for row in changed}
+        before, self._live = self._live, set()
         for job, waits in self._waits.items():
-            if job in self._last and (job in touched or not self._last[job].final):
-                self._look(job, waits)
-        for row in changed:
-            self._check_row(row, row.run in given)
-        self._check_removed()
+            if job in self._present:
+                self._look(job, waits, before)
+        for row in sorted(changed):
+            if row.job in self._waits:
+                self._check_row(row, row.run in given)
+        self._held_back = {job for job, waits in self._waits.items() if self._waits_for_others(job, waits)}
 
     def _learn(self) -> None:
         """Read which job has which number. A job that waits for a removed one waits for nobody by that name."""
-        for name, job, stored in self._scheduler.engine.look("SELECT name, job_id, after_jobs FROM jobs"):
-            self._numbers[name] = job
+        stored = self._scheduler.engine.look("SELECT name, job_id, after_jobs FROM jobs")
+        present = {job for _, job, _ in stored}
+        self._present, self._gone = present, self._present - present
+        for name, job, _ in stored:
+            self._numbers[name], self._names[job] = job, name
+        for name, job, after in stored:
             one = self._asked[name]
             if job in self._waits or not one.after:
                 continue
-            self._waits[job] = {self._numbers[parent]: ends for parent, ends in one.after}
-            expected = " ".join(
-                str(parent) if ends == "ok" else f"{parent}:{ends}" for parent, ends in self._waits[job].items()
-            )
-            if stored != expected:
-                raise Violation(f"job {job} waits for {stored}, but was asked to wait for {expected}")
+            self._waits[job] = tuple(Wait(self._numbers[parent], task, ends) for parent, task, ends in one.after)
+            expected = " ".join(map(str, self._waits[job]))
+            if after != expected:
+                raise Violation(f"job {job} waits for {after}, but was asked to wait for {expected}")
 
-    def _end(self, job: int) -> str | None:
-        """How a job has ended: success, failed, cancelled, or never (it failed without a start). None: it has not."""
-        row = self._last[job]
+    def _indexes(self, job: int) -> Iterable[int]:
+        """The tasks of a job: 0 alone, if it is not an array."""
+        return self._asked[self._names[job]].indexes or (0,)
+
+    def _end(self, job: int, task: int | None = None) -> str | None:
+        """How a job, or a task of it, has ended: success, failed, cancelled, or never (it failed without a start).
+        None: it has not.
+        """
+        if task is None:
+            ends = [self._end(job, index) for index in self._indexes(job)]
+            if None in ends:
+                return None
+            return next(end for end in ("failed", "never", "cancelled", "success") if end in ends)
+        state = self._arrays.ranges_of.get(job, {}).get(task)
+        if state is not None:
+            return {"cancelled": "cancelled", "failed": "never"}.get(state)
+        row = self._rows[self._tasks[job, task][-1]]
         if not row.final:
             return None
         return "never" if row.status == "failed" and row.reason in _NEVER_RAN else row.status
 
-    def _look(self, job: int, waits: Mapping[int, str]) -> None:
-        for parent, ends in waits.items():
-            if parent in self._removed:
-                self._met[job].add(parent)
-            elif (end := self._end(parent)) is not None:
-                meets = ends == "any" or end == {"ok": "success", "failed": "failed"}[ends]
-                (self._met if meets else self._unmet)[job].add(parent)
+    def _look(self, job: int, waits: Iterable[Wait], before: Collection[tuple[int, int]]) -> None:
+        """Note the ends of what a job waits for, as long as it has not ended itself."""
+        live = {index for index in self._indexes(job) if self._end(job, index) is None}
+        was = {index for index in self._indexes(job) if (job, index) in before}
+        self._live.update((job, index) for index in live)
+        if not live and not was and job in self._looked:
+            return
+        self._looked.add(job)
+        # It is new, or runs again.
+        for index in [*(live - was), *([] if was else [-1])]:
+            self._met.pop((job, index), None)
+            self._unmet.pop((job, index), None)
+        for wait in waits:
+            if live and was and wait.parent in self._gone:
+                raise Violation(f"job {wait.parent} is removed, but job {job} waits for it")
+            for index in live | was if wait.ends == "same" else (-1,):
+                self._note(job, index, wait)
+        for index in was - live:
+            if self._arrays.ranges_of.get(job, {}).get(index) == "failed" and not (
+                self._unmet[job, -1] or self._unmet[job, index]
+            ):
+                raise Violation(f"task {index} of job {job} failed by a dependency, but all of these ended well")
+
+    def _note(self, job: int, index: int, wait: Wait) -> None:
+        if wait.parent not in self._present:
+            self._met[job, index].add(wait)
+        elif (end := self._end(wait.parent, index if wait.ends == "same" else wait.task)) is not None:
+            (self._met if end in _ACCEPTED[wait.ends] else self._unmet)[job, index].add(wait)
+
+    def _missing(self, job: int, task: int) -> list[str]:
+        """What a task needs and has not got."""
+        return [
+            str(wait)
+            for wait in self._waits.get(job, ())
+            if wait not in self._met[job, task if wait.ends == "same" else -1]
+        ]
 
     def _check_row(self, row: Row, given: bool) -> None:
-        waits = self._waits.get(row.job, {})
-        if given and (missing := waits.keys() - self._met[row.job]):
-            raise Violation(f"run {row.run} of job {row.job} is given out, but jobs {sorted(missing)} come first")
-        if row.reason != "dependency":
-            return
-        if not self._unmet[row.job]:
-            raise Violation(f"run {row.run} failed by a dependency, but none of the jobs {sorted(waits)} ended so")
-        if row.started or row.run in self._witness.lives:
+        if given and (missing := self._missing(row.job, row.task)):
+            raise Violation(f"run {row.run} of job {row.job} is given out, but {', '.join(missing)} come first")
+        if row.reason == "dependency" and (row.started or row.run in self._witness.lives):
             raise Violation(f"run {row.run} failed by a dependency, but has started")
+        if row.reason == "dependency" and not self._unmet[row.job, -1]:
+            raise Violation(f"run {row.run} failed by a dependency, but all that it waits for ended well")
 
-    def _check_removed(self) -> None:
-        """A job stays while another one that waits for it, or has waited, lives."""
-        for job, waits in self._waits.items():
-            if job in self._removed or job not in self._last or self._last[job].final:
-                continue
-            # What was removed before it ran again does not count.
-            for parent in waits.keys() & self._removed:
-                if parent not in self._met[job]:
-                    raise Violation(f"job {parent} is removed, but job {job} waits for it")
+    # --- by the witness ---
 
     def on_start(self, job: int, run: int) -> None:
-        """By the witness: a process starts only when another one of each job that has to succeed has done so."""
-        for parent, ends in self._waits.get(job, {}).items():
-            if ends != "ok" or parent in self._removed:
+        """A process starts only when another one of each task that has to succeed has done so."""
+        row = self._rows.get(run)
+        for wait in self._waits.get(job, ()):
+            if wait.ends not in ("ok", "same") or wait.parent not in self._present or row is None:
                 continue
-            codes = [life.code for life in self._witness.lives.values() if life.job == parent]
-            if 0 not in codes:
-                raise Violation(f"run {run} of job {job} starts, but the processes of job {parent} ended {codes}")
+            needed = {row.task} if wait.ends == "same" else {wait.task}
+            if needed == {None}:
+                needed = set(self._indexes(wait.parent))
+            lives = [life for life in self._witness.lives.values() if life.job == wait.parent and life.code == 0]
+            good = {self._rows[life.run].task for life in lives if life.run in self._rows}
+            if needed - good:
+                raise Violation(f"run {run} of job {job} starts, but {wait} has not succeeded: {sorted(good)} have")
+
+    # --- nothing waits in vain ---
 
     def after_turn(self) -> None:
-        """A job that may start is free to, and one that can't any more ends, within a turn or two."""
+        """What may start is free to, and what can't any more ends, within a turn or two."""
         if not self._scheduler.up or not self._scheduler.stored or self._scheduler.engine.refusing:
             self._late.clear()
             return
+        blocked = self._check_free()
         now_ms = self._timeline.now_ms
         before, self._late = self._late, {}
-        look = self._scheduler.engine.look
-        # Each turn judges some, and forgets as many.
-        turns_max = 10 + 3 * sum(map(len, self._waits.values())) // self._scheduler.habits.judge_max
-        for run, job, waits in look("SELECT run_id, job_id, blocked & 32 FROM runs WHERE status = 'pending'"):
-            parents = self._waits.get(job, {})
-            ends = [None if parent in self._removed else self._end(parent) for parent in parents]
-            met = self._met[job]
-            free = all(end is not None or parent in self._removed for end, parent in zip(ends, parents, strict=True))
-            stuck = bool(waits) and free
-            if not waits and (missing := parents.keys() - met):
-                raise Violation(f"run {run} of job {job} is free, but jobs {sorted(missing)} come first")
-            if not stuck:
+        # Each turn judges some, and forgets as many. Tasks that end are judged once for each job that follows.
+        count = sum(len(waits) * len(list(self._indexes(job))) for job, waits in self._waits.items())
+        turns_max = 10 + 6 * count // self._scheduler.habits.judge_max
+        for job, task in self._live:
+            if not self._is_stuck(job, task, blocked):
                 continue
-            since_ms, turns = before.get(run, (now_ms, 0))
-            self._late[run] = since_ms, turns + 1
+            since_ms, turns = before.get((job, task), (now_ms, 0))
+            self._late[job, task] = since_ms, turns + 1
             still_ms = sum(max(0, min(end, now_ms) - max(start, since_ms)) for start, end in self._scheduler.still)
             if now_ms - since_ms - still_ms > _LATE_MS and turns > turns_max:
-                raise Violation(f"run {run} of job {job} waits, but the jobs {sorted(parents)} have ended")
+                raise Violation(f"task {task} of job {job} waits, but {self._told(job)} have ended")
+
+    def _check_free(self) -> set[tuple[int, int]]:
+        """No run is free before it has what it needs. Returns the tasks of runs that wait for other jobs."""
+        blocked = set()
+        for run, job, waits in self._scheduler.engine.look(
+            "SELECT run_id, job_id, blocked & 32 FROM runs WHERE status = 'pending'"
+        ):
+            task = self._rows[run].task
+            if waits:
+                blocked.add((job, task))
+            elif missing := self._missing(job, task):
+                raise Violation(f"run {run} of job {job} is free, but {', '.join(missing)} come first")
+        return blocked
+
+    def _is_stuck(self, job: int, task: int, blocked: Collection[tuple[int, int]]) -> bool:
+        """Whether a task still waits, though all that it waits for has ended, or one has ended otherwise."""
+        state = self._arrays.ranges_of.get(job, {}).get(task)
+        waits = [wait for wait in self._waits[job] if wait.parent in self._present]
+        whole = [wait for wait in waits if wait.ends != "same"]
+        same = [wait for wait in waits if wait.ends == "same"]
+        ends = [(self._end(wait.parent, wait.task), wait) for wait in whole]
+        # An end after one that was right does not count.
+        met = self._met[job, -1]
+        failed = any(end not in (None, *_ACCEPTED[wait.ends]) and wait not in met for end, wait in ends)
+        if (job, task) in blocked:
+            return failed or all(end is not None for end, _ in ends)
+        if state is None or failed:
+            return state is not None
+        if state != "waits":
+            return False
+        others = [self._end(wait.parent, task) for wait in same]
+        return None not in others or any(end not in (None, "success") for end in others)
+
+    def _told(self, job: int) -> str:
+        return ", ".join(map(str, self._waits[job]))
 
 
-def _copied(sets: Mapping[int, set[int]]) -> defaultdict[int, set[int]]:
-    return defaultdict(set, {job: set(jobs) for job, jobs in sets.items()})
+def _copied(sets: Mapping[tuple[int, int], set[Wait]]) -> defaultdict[tuple[int, int], set[Wait]]:
+    return defaultdict(set, {key: set(waits) for key, waits in sets.items()})

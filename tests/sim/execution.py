@@ -74,7 +74,7 @@ class Execution:
         if self.main.alive and not self.main.clinging:
             if self.script.kills is None:
                 self._write(self.main, b"%d ends\n" % self.ident)
-                self._kernel.exit(self.main, self.script.code)
+                self._kernel.exit(self.main, self.script.code_of(self.order.task, self.order.attempt))
             else:
                 self._machine.on_poison(self.order, self.script.kills)
 

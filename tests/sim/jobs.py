@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal, cast
 
 Poison = Literal["guard", "machine", "host"]
@@ -39,7 +39,8 @@ class Child:
 class Script:
     """`lasts_ms` and then `code`; `deaf` to TERM; `kills` what it runs on: the guard alone, guard and agent, or the
     whole host, which then boots anew; `sticks_ms`: so long it lives on when it was killed, as on a dead network disk.
-    `world`: which database its job is in, 0 for the first. `mutes_ms`: it closes its outputs then.
+    `world`: which database its job is in, 0 for the first. `mutes_ms`: it closes its outputs then. Only the attempts up
+    to `attempts` of some `tasks` exit with `code`, the others with 0; no tasks: all of them.
     """
 
     lasts_ms: int
@@ -50,11 +51,18 @@ class Script:
     world: int = 0
     mutes_ms: int = FOREVER
     children: tuple[Child, ...] = ()
+    tasks: tuple[int, ...] = ()
+    attempts: int = FOREVER
+
+    def code_of(self, task: int, attempt: int) -> int:
+        """The exit code of a run."""
+        return self.code if attempt <= self.attempts and (not self.tasks or task in self.tasks) else 0
 
     @property
     def command(self) -> str:
         own = f"{self.lasts_ms} {self.code} {int(self.deaf)} {self.kills or '-'} {self.sticks_ms} {self.world}"
-        return " ".join([own, str(self.mutes_ms), *(child.text for child in self.children)])
+        some = f"{self.mutes_ms} {','.join(map(str, self.tasks)) or '-'} {self.attempts}"
+        return " ".join([own, some, *(child.text for child in self.children)])
 
     def __str__(self) -> str:
         """For people: what is not as usual."""
@@ -68,11 +76,16 @@ class Script:
 
 def script(command: str) -> Script:
     """The script that a command's text is."""
-    lasts, code, deaf, kills, sticks, world, mutes, *children = command.split()
+    lasts, code, deaf, kills, sticks, world, mutes, tasks, attempts, *children = command.split()
     poison = None if kills == "-" else cast("Poison", kills)
     assert poison is None or poison in _POISONS
     family = tuple(map(_child, children))
-    return Script(int(lasts), int(code), deaf == "1", poison, int(sticks), int(world), int(mutes), family)
+    own = Script(int(lasts), int(code), deaf == "1", poison, int(sticks), int(world), int(mutes), family)
+    return replace(own, tasks=_tasks(tasks), attempts=int(attempts))
+
+
+def _tasks(text: str) -> tuple[int, ...]:
+    return () if text == "-" else tuple(map(int, text.split(",")))
 
 
 def _child(text: str) -> Child:
@@ -83,7 +96,9 @@ def _child(text: str) -> Child:
 
 
 def script_of(options: Mapping[str, str]) -> Script:
-    """The script of a canonical story: lasts=500 code=1 deaf kills=guard sticks=900 child=left/50,daemon/90"""
+    """The script of a canonical story: lasts=500 code=1 tasks=0,3 attempts=2 deaf kills=guard sticks=900
+    child=left/50,daemon/90
+    """
     return Script(
         int(options.get("lasts", "1000")),
         int(options.get("code", "0")),
@@ -91,6 +106,8 @@ def script_of(options: Mapping[str, str]) -> Script:
         cast("Poison | None", options.get("kills")),
         int(options.get("sticks", "0")),
         children=tuple(map(_child, filter(None, options.get("child", "").split(",")))),
+        tasks=_tasks(options.get("tasks", "-")),
+        attempts=int(options.get("attempts", FOREVER)),
     )
 
 

@@ -242,7 +242,8 @@ class Judge:
         self.arrays = Arrays(timeline, scheduler, client.asked)
         self.removals = Removals(scheduler, lambda run: self._made[run], self._recurs, self.arrays)
         client.removed = self.removals.jobs
-        self.dependencies = Dependencies(timeline, scheduler, witness, client.asked, self.removals.jobs)
+        self.dependencies = Dependencies(timeline, scheduler, witness, client.asked, self.arrays)
+        self.arrays.is_held_back = self.dependencies.holds_back
         # Who was active after the turn before, and the lease of each run that was handed out with one.
         self._active: frozenset[str] = frozenset()
         self._lease_ms: dict[int, int] = {}
@@ -522,7 +523,7 @@ class Judge:
         self._check_tasks(changed)
         self.removals.check(before, found, changed, self._timeline.now_ms)
         given = {row.run for row in changed if row.status == "running" and self._is_given(before.get(row.run))}
-        self.dependencies.check(changed, self._made, given)
+        self.dependencies.check(changed, self.rows, self._tasks, given)
         self._check_counters({row.job for row in changed})
         self._check_loads(before, changed)
         self._check_workers()
@@ -547,7 +548,7 @@ class Judge:
     # --- when all is healed ------------------------------------------------------------------------------------------
 
     def all_ended(self) -> bool:
-        return all(self._goes_on(self.rows[run].job) for run in self._open)
+        return all(self._goes_on(self.rows[run].job) for run in self._open) and not self.arrays.left(self._goes_on)
 
     def _goes_on(self, job: int) -> bool:
         """Whether a job does not end in a healed world."""
@@ -560,7 +561,8 @@ class Judge:
         for row in self.rows.values():
             if not row.final and not self._goes_on(row.job):
                 raise Violation(f"{row} has not ended")
-        self.arrays.check_all_ended()
+        for (job, index), state in self.arrays.left(self._goes_on).items():
+            raise Violation(f"the task {index} of job {job} is {state}, and is not made")
 
     def check_strays(self) -> None:
         """For a healed world: a process whose run has ended is soon killed, and what runs for long is known to run."""

@@ -180,8 +180,8 @@ class SimPoller:
                     self.kill()
                     self._timeline.after(self._chance.choice((50, 500, 3_000)), self.start)
                     return
-                job.code = what.code
-                self._witness.end(job.run, what.code)
+                job.code = what.code_of(claimed.task, claimed.attempt)
+                self._witness.end(job.run, job.code)
                 self._tell_end(job)
 
         self._timeline.after(what.lasts_ms, on_end)

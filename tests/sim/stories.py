@@ -5,10 +5,14 @@ and compares the log line by line. By hand: python -m tests.sim.stories [--write
 
 A line of the script is what a world has, or a moment in milliseconds and what happens then:
 
-    scheduler timeout=3000              worker w1 slots=1 grace=0           poller r1 slots=1
+    scheduler timeout=3000 keep=2000    worker w1 slots=1 grace=0           poller r1 slots=1
     200 submit a lasts=500 deaf         the job `a`; options as in _job     200 submit b children=left/5000
-    200 submit c after=a,b:any          it waits for jobs that were acked before
-    300 cancel a                        300 cut w1 [up|down]                300 mend w1
+    200 submit c after=a,b:any,d.3,d:same   it waits for jobs that were acked before
+    200 submit d array=0-3%2 max_fails=1    an array; parts of it are named as d.1-2
+    300 cancel a                        300 hold d.1-2                      300 release d.1-2
+    300 rerun a                         300 rerun d failed                  300 rerun a (live)  refused as `live`
+    300 see d.1-2 pending               else the story is broken
+    300 cut w1 [up|down]                300 mend w1
     300 break w1                        its connection; half of what is under way is lost
     300 delay w1 2000                   it breaks at the next register, which arrives so much later
     300 kill w1 guard|agent|both        300 stall w1 guard|agent|host 2000       300 term w1           300 start w1
@@ -32,17 +36,25 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final, TypeVar
 
+from tests.sim.arrays import ALL
 from tests.sim.callers import Asked
+from tests.sim.ending import Ending
 from tests.sim.jobs import script_of
 from tests.sim.machine import Habits as WorkerHabits
 from tests.sim.machine import Machine
-from tests.sim.scheduler import Habits, Trouble
+from tests.sim.scheduler import Answer, Done, Habits, Refused, Trouble
 from tests.sim.story import Story
 from tests.sim.timeline import Timeline
 from tests.sim.violation import Violation
 from tests.sim.world import Setting, World
 from zsched.model.after import Dependency, Ends
-from zsched.model.types import OnDisconnect, OnLost, Policy
+from zsched.model.arrays import parse_array
+from zsched.model.backoff import Backoff
+from zsched.model.types import JobId, OnDisconnect, OnLost, Policy
+from zsched.scheduler.dispatcher.acts import Hold, Release, Rerun
+from zsched.scheduler.dispatcher.commands import Cancel, Command
+from zsched.scheduler.dispatcher.retention import Keep
+from zsched.scheduler.dispatcher.tasks import RerunTasks
 
 FOLDER: Final = Path(__file__).parent / "stories"
 _RULE: Final = "-" * 100
@@ -72,10 +84,14 @@ class Told:
     def __init__(self, script: Sequence[str]) -> None:
         steps = [line.split() for line in script]
         first = next((words for words in steps if words[0] == "scheduler"), ["scheduler"])
-        habits = Habits(int(_options(first[1:]).get("timeout", "3000")), 1_000, 20_000, 1_000)
+        options = _options(first[1:])
+        keep_ms = _number(options.get("keep"))
+        keep = Keep(keep_ms, _number(options.get("keep_others")) or keep_ms)
+        habits = Habits(int(options.get("timeout", "3000")), 1_000, 20_000, 1_000, keep=keep)
         self._story = Story(Timeline(), wanted=True, details=False)
         self._world = World(Setting(habits, slowest_ms=2), Calm(), Calm(), self._story)
         self._asked: dict[str, Asked] = {}
+        self.ending = Ending(self._world, self._asked)
         self._end_ms = 0
         with self._world.overheard():
             self._world.scheduler.start()
@@ -121,8 +137,12 @@ class Told:
         match action:
             case ["submit", name, *options]:
                 world.client.submit_one(self._job(name, _options(options)))
-            case ["cancel", name]:
+            case ["cancel", name] if "." not in name:
                 world.client.cancel_one(self._asked[name])
+            case ["cancel" | "hold" | "release" | "rerun" as verb, name, *rest]:
+                self._act(verb, name, rest)
+            case ["see", name, status]:
+                self._see(name, status)
             case ["show" | "hide" as verb, "messages"]:
                 self._story.details = verb == "show"
             case ["leave"]:
@@ -137,6 +157,40 @@ class Told:
                 {"kill": world.pollers[name].kill, "start": world.pollers[name].start}[verb]()
             case [verb, name, *rest]:
                 self._do_to_worker(verb, name, rest)
+
+    def _act(self, verb: str, named: str, rest: list[str]) -> None:
+        """An act on a job or on some tasks of it. The answer must be that it is done, or a refusal with this code."""
+        name, _, part = named.partition(".")
+        one, tasks = self._asked[name], _part(part)
+        assert one.acked is not None
+        job, failed = JobId(one.acked), rest[:1] == ["failed"]
+        code = rest[-1].strip("()") if rest[-1:] and rest[-1].startswith("(") else None
+        act: Command[Any]
+        if verb == "rerun" and (tasks or failed):
+            act = RerunTasks(job, one.by, tasks or ALL, failed=failed)
+        else:
+            acts = {"cancel": Cancel, "hold": Hold, "release": Release, "rerun": Rerun}
+            act = acts[verb](job, one.by, "", tasks)
+
+        def on_answer(answer: Answer) -> None:
+            got = answer.error.code if isinstance(answer, Refused) else None
+            self._story.tell("client", "%s %s: %s", verb, named, got or type(answer).__name__.lower())
+            if got != code or not isinstance(answer, Done | Refused):
+                raise Violation(f"{verb} {named} is answered {answer}, not {code or 'done'}")
+
+        # The judge learns by the answers of what the client does itself whether a job is held or cancelled.
+        one.held, one.cancel_possible = None, one.cancel_possible or verb == "cancel"
+        one.cancel_acked = one.cancel_acked and verb != "rerun"
+        self._world.scheduler.call(self._world.client_path, act, on_answer)
+
+    def _see(self, named: str, status: str) -> None:
+        """A job, or all of some tasks of it, have a status now."""
+        name, _, part = named.partition(".")
+        first, last = _part(part) or ALL
+        ends = self.ending.tasks(name)
+        found = {task: how.split()[0] for task, how in ends.items() if first <= task <= last}
+        if not found or set(found.values()) != {status}:
+            raise Violation(f"{named} is {found} at {self._world.timeline.now_ms} ms, not {status}")
 
     def _do_to_scheduler(self, verb: str, rest: list[str]) -> None:
         scheduler = self._world.scheduler
@@ -193,22 +247,37 @@ class Told:
             self._world.timeline.after(1, lambda: self._delay(machine, late_ms))
 
     def _job(self, name: str, options: dict[str, str]) -> Asked:
+        retries, backoff_ms = int(options.get("retries", "0")), int(options.get("backoff", "1000"))
         policy = Policy(
             timeout_ms=_number(options.get("timeout")),
             grace_ms=int(options.get("grace", "500")),
-            retries=int(options.get("retries", "0")),
+            retries=retries,
+            backoff=Backoff(initial_ms=backoff_ms, factor=1, jitter=0) if retries else Backoff(),
             crash_limit=_number(options.get("crash_limit", "3")),
             on_lost=OnLost.FAIL if "once" in options else OnLost.REQUEUE,
             on_disconnect=OnDisconnect.STOP if "stops" in options else OnDisconnect.CONTINUE,
         )
         one = self._asked[name] = Asked(name, script_of(options), policy=policy)
+        if "array" in options:
+            array = parse_array(options["array"])
+            one.indexes, one.cap = array.take(array.first, array.last, len(array)), array.cap
+            one.turn["array"] = array
+        if "max_fails" in options:
+            one.turn["max_fails"] = int(options["max_fails"])
         for entry in filter(None, options.get("after", "").split(",")):
-            other, _, ends = entry.partition(":")
+            named, _, ends = entry.partition(":")
+            other, _, task = named.partition(".")
             acked = self._asked[other].acked
             assert acked is not None
-            one.after.append((other, ends or Ends.OK))
-            one.waits_for += (Dependency(acked, Ends(ends or Ends.OK)),)
+            one.after.append((other, _number(task or None), ends or Ends.OK))
+            one.waits_for += (Dependency(acked, Ends(ends or Ends.OK), task=_number(task or None)),)
         return one
+
+
+def _part(text: str) -> tuple[int, int] | None:
+    """`1-2` as the first and the last task."""
+    first, _, last = text.partition("-")
+    return (int(first), int(last or first)) if text else None
 
 
 def _options(words: Sequence[str]) -> dict[str, str]:

@@ -137,6 +137,8 @@ class LivesJudge:
         self._next: dict[int, int | None] = {}
         self._fired: dict[int, set[int]] = defaultdict(set)
         self._runs: set[int] = set()
+        # The latest time that the scheduler's wall clock has shown.
+        self._latest_ms = 0
 
     def on_arrival(self, former: Former, peer: bytes, body: bytes) -> None:
         frame = _unpacked(body)
@@ -154,10 +156,15 @@ class LivesJudge:
             )
 
     def check_fires(self) -> None:
-        """A recurring job fires once for each time of its schedule."""
+        """A recurring job fires once for each time of its schedule, unless a clock is set back to before that time."""
         look = self._scheduler.engine.look
         if self._scheduler.engine.in_turn:
             return
+        wall_ms = self._scheduler.clock.now().wall_ms
+        if wall_ms < self._latest_ms:
+            for times in self._fired.values():
+                times.difference_update({due_ms for due_ms in times if due_ms > wall_ms})
+        self._latest_ms = wall_ms
         before = self._next
         self._next = dict(look("SELECT job_id, next_fire_ms FROM jobs WHERE schedule IS NOT NULL"))
         for run, row in self._judge.rows.items():

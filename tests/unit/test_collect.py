@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -346,6 +347,25 @@ def test_removal_of_many_folders_goes_in_passes(scratch: Path) -> None:
         (scratch / str(number)).mkdir()
     remove(scratch)
     assert os.listdir(scratch) == []
+
+
+@pytest.mark.slow
+def test_removal_takes_a_bounded_time(scratch: Path) -> None:
+    """Each file that is removed comes back under another name, as if a process of the same user made them. The worker
+    may have been started with any signal ignored.
+    """
+    tree(scratch, "0")
+    words = ("", "0", "0", WORDS.replace(f"remove={BOUNDS['remove']}", "remove=1"), str(scratch))
+    attack = f"""
+import itertools, runpy, signal, sys
+from pathlib import Path
+signal.signal(signal.SIGALRM, signal.SIG_IGN)
+numbers = itertools.count(1)
+sys.addaudithook(lambda event, _: event == "os.remove" and Path({str(scratch)!r}, str(next(numbers))).touch())
+sys.argv = ["collect.py", *{words!r}]
+runpy.run_path({collect.__file__!r}, run_name="__main__")
+"""
+    assert subprocess.run([sys.executable, "-I", "-S", "-c", attack], timeout=20).returncode == -signal.SIGALRM
 
 
 def test_program_writes_what_it_read_and_removes_the_rest(scratch: Path) -> None:

@@ -40,9 +40,12 @@ def test_descriptions_usage_and_paragraphs_keep_their_indentation() -> None:
         "                      the job is stopped.",
     ]
     assert "  -h, --help          Show this." in lines
-    usage = fitted(PAGES["submit"], 60).splitlines()
-    assert usage[3].startswith("  zsched submit [--tag=TAG]...")
-    assert usage[4].startswith("      [--env=VARIABLE]...")
+    usage = fitted(PAGES["submit"], 60).partition("Usage:\n")[2].splitlines()
+    assert usage[:3] == [
+        "  zsched submit [--tag=TAG]... [--limit=LIMIT]...",
+        "      [--env=VARIABLE]... [--secret-env=VARIABLE]...",
+        "      [--put=FILE]... [--get=PATTERN]... [options]",
+    ]
 
 
 def test_help_on_a_terminal_has_its_width(monkeypatch: pytest.MonkeyPatch) -> None:

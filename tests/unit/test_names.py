@@ -25,7 +25,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 STORE_ONLY = {
     "jobs": {
         *("demand_id", "priority", "cancel_by", "owner_id", "metered", "dependents"),
-        *("unmade", "pending", "running", "success", "failed", "cancelled"),
+        *("unmade", "pending", "running", "success", "failed", "cancelled", "waiting", "forgiven"),
     },
     "runs": {
         *(
@@ -39,7 +39,7 @@ STORE_ONLY = {
             "probation",
             "cancel_by",
         ),
-        "stuck",
+        *("stuck", "task", "of_array"),
     },
     "workers": {"draining"},
     "tokens": {"ending_by", "ended_to"},
@@ -68,6 +68,7 @@ SHOWN = {
     "updated_at": None,
     "live": None,
     "held_at": "held since",
+    "removing_at": "being removed since",
     "hold_reason": None,
     "cancel_reason": None,
     "paused_at": None,
@@ -129,9 +130,9 @@ def test_the_protocol_names_every_field_of_an_order() -> None:
 def test_our_worker_has_a_feature_for_every_field_that_needs_a_worker() -> None:
     assert (
         set(CAN)
-        == {*FEATURES, "files", "foreign", "signal", "stdin", "stop"}
+        == {*FEATURES, "entry", "files", "foreign", "signal", "stdin", "stop", "task"}
         == {
-            *("argv", "artifacts", "cwd", "env", "files", "foreign", "secret_env"),
-            *("signal", "stdin", "stop", "umask", "user"),
+            *("argv", "artifacts", "cwd", "entry", "env", "files", "foreign", "secret_env"),
+            *("signal", "stdin", "stop", "task", "umask", "user"),
         }
     )

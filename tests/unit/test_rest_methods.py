@@ -42,7 +42,8 @@ TAKEN = {
     "/jobs/{job}/rerun": {"POST"},
     "/jobs/{job}/artifacts": {"GET", "HEAD"},
     "/jobs/{job}/artifacts/{path:path}": {"GET", "HEAD"},
-    "/jobs/{job}/log": {"POST"},
+    "/jobs/{job}/log": {"GET", "HEAD", "POST"},
+    "/jobs/{job}/tasks": {"GET", "HEAD"},
     "/runs/{run}": {"GET", "HEAD"},
     "/runs/{run}/log": {"GET", "HEAD"},
     "/runs/{run}/artifacts": {"GET", "HEAD"},
@@ -71,6 +72,12 @@ TAKEN = {
     "/access/{worker}": {"DELETE"},
     "/events": {"GET", "HEAD"},
     "/openapi.json": {"GET", "HEAD"},
+}
+# The parameters that a POST takes.
+PARAMETERS = {
+    **dict.fromkeys((f"/jobs/{{job}}/{act}" for act in ("pause", "resume")), "reason"),
+    **dict.fromkeys((f"/jobs/{{job}}/{act}" for act in ("cancel", "hold", "release")), "reason, task"),
+    "/jobs/{job}/rerun": "reason, task, only",
 }
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE"}
 
@@ -121,8 +128,8 @@ def test_post_with_an_unknown_parameter_does_nothing(rest: Rest, path: str) -> N
     before = rest.get("/jobs").text
     body = {"name": "j", "command": "true"} if path == "/jobs" else {"worker_id": "w2"}
     answer = rest.post(real(path), body, query_string="dry_run=1")
-    takes_reason = path.startswith("/jobs/{job}/") and path != "/jobs/{job}/log"
-    detail = "unknown parameter; there are reason" if takes_reason else "no parameter is taken here"
+    known = PARAMETERS.get(path)
+    detail = f"unknown parameter; there are {known}" if known else "no parameter is taken here"
     problem(answer, 400, "invalid_request", f"dry_run: {detail}", ("dry_run", detail))
     assert rest.get("/jobs").text == before
     assert rest.get("/workers").json == []
@@ -155,7 +162,10 @@ def test_head_is_a_get_without_its_body(rest: Rest) -> None:
     rest.register("w1", can=["artifacts"])
     rest.take("w1")
     rest.report(1, "w1", "success", artifacts={"a": "x"})
+    rest.submit(array="0-1")
+    rest.post("/flows", {"jobs": {"first": {"command": "true"}}})
     for path in (real(path) for path, methods in TAKEN.items() if "HEAD" in methods):
+        path = path.replace("/jobs/1/tasks", "/jobs/2/tasks").replace("/flows/1", "/flows/3")
         named = {"X-Request-Id": "same"}
         head, get = rest.call("HEAD", path, headers=named), rest.get(path, headers=named)
         assert (head.status_code, head.content) == (200, b"")

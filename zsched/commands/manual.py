@@ -23,8 +23,10 @@ def fitted(page: str, columns: int) -> str:
         head = "" if found is None or in_usage else found[0]
         text = line[len(head) :]
         before, said = entries[-1] if entries else ("", "")
-        # A line goes on where the one before has its text. Headings and usage lines stand alone.
-        if said and text and not in_usage and head == " " * len(before) and not said.endswith(":"):
+        # A line goes on where the one before has its text, and one of the usage is deeper. Headings stand alone.
+        if in_usage and _depth(text) > _depth(said) > 0:
+            entries[-1] = (before, f"{said} {text.strip()}")
+        elif said and text and not in_usage and head == " " * len(before) and not said.endswith(":"):
             entries[-1] = (before, f"{said} {text}")
         else:
             entries.append((head, text))
@@ -32,9 +34,13 @@ def fitted(page: str, columns: int) -> str:
     return "\n".join(_wrapped(head, text, columns) for head, text in entries)
 
 
+def _depth(text: str) -> int:
+    return len(text) - len(text.lstrip())
+
+
 def _wrapped(head: str, text: str, columns: int) -> str:
     # A usage line has its indentation in the text.
-    hang = " " * (len(head) or (len(text) - len(text.lstrip()) + 4 if text.startswith(" ") else 0))
+    hang = " " * (len(head) or (_depth(text) + 4 if text.startswith(" ") else 0))
     return textwrap.fill(
         text,
         columns,

@@ -156,6 +156,7 @@ def details(job: Job) -> Iterator[tuple[str, object]]:
         ("next fire", "next_fire_at", ""),
         ("held since", "held_at", "hold_reason"),
         ("cancel", "cancelled_at", "cancel_reason"),
+        ("being removed since", "removing_at", ""),
     ):
         if key in view:
             yield name, table.moment(view[key]) + (f" ({view[why]})" if why in view else "")

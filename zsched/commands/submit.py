@@ -43,7 +43,7 @@ Options:
                       used where it exists and the job's user may enter it, else the worker's folder.
   --umask=MODE        Mask of new files' permissions, in octal (yours).
   --stdin             Pass our stdin to the job: UTF-8, at most 1 MiB.
-  --put=FILE...       Copy FILE into the job's scratch folder, $ZSCHED_SCRATCH. The job runs there unless --cwd is given
+  --put=FILE...       Copy FILE into the job's scratch folder, $ZSCHED_SCRATCH, where it runs unless --cwd is given.
                       FILE:PATH gives it a path there. Of a folder, all files are copied. 1 MiB in all. May be repeated.
   --get=PATTERN...    Keep the files of the scratch folder that match PATTERN, such as 'plots/*.png', for
                       `zsched artifacts`: 1 MiB in all. May be repeated.

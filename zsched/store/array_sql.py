@@ -15,7 +15,7 @@ from zsched.store.sql import TASK
 # --- arrays ---
 
 LIVE_ARRAYS: Final = """
-    SELECT job_id FROM jobs WHERE task_array IS NOT NULL AND pending + running + unmade > 0"""
+    SELECT job_id, deadline_ms FROM jobs WHERE task_array IS NOT NULL AND pending + running + unmade > 0"""
 STATES: Final = """
     SELECT job_id, task_array, demand_id, priority, held_ms IS NULL AND cancel_ms IS NULL AND (after_jobs IS NULL
         OR NOT EXISTS (SELECT 1 FROM dependencies d WHERE d.child_id = jobs.job_id AND d.judged = 0)),
@@ -77,6 +77,9 @@ SET_DEMAND: Final = f"UPDATE runs SET demand_id = ? WHERE {LIVE_ALL} AND status 
 _RANGE: Final = "first_task, last_task, state, again, reason"
 LOWEST_RANGE: Final = f"""
     SELECT {_RANGE} FROM task_ranges WHERE job_id = ? AND state = 'unmade' ORDER BY first_task LIMIT 1"""
+# Whether unmade tasks run again.
+RUNS_AGAIN: Final = """
+    SELECT 1 FROM task_ranges WHERE job_id = ? AND again = 1 AND state IN ('unmade', 'held', 'waits') LIMIT 1"""
 # From the last range that begins at an index or before it.
 RANGES: Final = f"""
     SELECT {_RANGE} FROM task_ranges WHERE job_id = ? AND first_task <= ? AND first_task >= coalesce((

@@ -84,6 +84,8 @@ class Arrays:
         self._live: set[JobId] | None = None
         # Those to look at.
         self._stirred: set[JobId] = set()
+        # Deadlines of live arrays with unmade tasks.
+        self._deadlines: dict[JobId, int] = {}
         # Those that this turn has submitted: the actor, and the bits of Blocked of their first runs.
         self.new: dict[JobId, tuple[str, int]] = {}
         self.blocks = Blocks(engine)
@@ -93,7 +95,9 @@ class Arrays:
 
     def _known(self) -> set[JobId]:
         if self._live is None:
-            self._live = {JobId(job_id) for (job_id,) in self._engine.execute(array_sql.LIVE_ARRAYS)}
+            stored = self._engine.execute(array_sql.LIVE_ARRAYS)
+            self._live = {JobId(job_id) for job_id, _ in stored}
+            self._deadlines = {JobId(job_id): late_ms for job_id, late_ms in stored if late_ms is not None}
             # Also those that this turn has submitted or run again.
             self._live |= self._ledger.filled()
             self._stirred |= self._live
@@ -114,6 +118,20 @@ class Arrays:
 
     def ended(self, job_id: JobId) -> None:
         self._known().discard(job_id)
+
+    def note(self, state: ArrayState) -> None:
+        """An array was looked at."""
+        if state.deadline_ms is not None and state.unmade:
+            self._deadlines[state.job_id] = state.deadline_ms
+        else:
+            self._deadlines.pop(state.job_id, None)
+
+    def stir_late(self, now_ms: int) -> None:
+        """Tasks whose deadline has come are ended, whatever they wait for."""
+        self._known()
+        for job_id in [job_id for job_id, late_ms in self._deadlines.items() if late_ms <= now_ms]:
+            del self._deadlines[job_id]
+            self._stirred.add(job_id)
 
     def undo(self) -> None:
         """A part of the turn was undone: what it has submitted does not exist, and its number may be given to a job

@@ -227,6 +227,8 @@ class JobsWriter(DependenciesWriter):
             self._engine.sendmany(sql.ADD_TAG, [(tag, job.job_id) for tag in job.tags])
         if "queue" in changed:
             self._change_queue(job)
+        if job.array is not None:
+            self._arrays.stir([job.job_id])
         event = Note(at_ms=now_ms, actor=actor, became=EventKind.JOB_EDITED, job_id=job.job_id, detail=detail)
         self._ledger.note(event)
 

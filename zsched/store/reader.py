@@ -151,6 +151,9 @@ class EngineReader:
         stored = self._execute(array_sql.LIVE_RUN, (job_id,))
         return rows.run(stored[0]) if stored else None
 
+    def has_unmade(self, job_id: JobId) -> bool:
+        return bool(self._execute(array_sql.LOWEST_RANGE, (job_id,)))
+
     def run(self, run_id: RunId) -> Run | None:
         stored = self._execute(sql.RUN, (run_id,))
         return rows.run(stored[0]) if stored else None

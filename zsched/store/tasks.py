@@ -55,12 +55,16 @@ class TasksWriter(Lives):
     # --- tasks become runs ---
 
     def make_tasks(self, now_ms: int, most: int) -> bool:
+        self._arrays.stir_late(now_ms)
         states = self._arrays.states(self._arrays.take())
         for place, state in enumerate(states):
+            self._arrays.note(state)
             if not state.live:
                 self._arrays.ended(state.job_id)
             elif state.spent:
                 self._give_up(state, now_ms)
+            elif self._is_late(state, now_ms):
+                self._expire_unmade(state, now_ms)
             elif state.is_short:
                 most -= self._fill(state, most, now_ms)
                 if most <= 0:
@@ -112,10 +116,12 @@ class TasksWriter(Lives):
         attempts: dict[int, int] = {}
         expires_ms = state.deadline_ms
         if again:
+            # A start time is that of the first run.
+            blocked &= Blocked.CAP
             attempts = dict(self._execute(array_sql.ATTEMPTS, (job_id, tasks[0], tasks[-1])))
             if expires_ms is not None and expires_ms <= now_ms:
                 expires_ms = None
-        due_ms = state.run_at_ms if blocked else None
+        due_ms = state.run_at_ms if blocked & ~Blocked.CAP else None
         waiting = blocked & Blocked.CAP
         if self._demand(DemandId(demand_id)).limits:
             blocked |= Blocked.LIMITED
@@ -126,6 +132,16 @@ class TasksWriter(Lives):
         self._ledger.shift(job_id, Shift(unmade=-len(tasks), waiting=len(tasks) if waiting else 0))
 
     # --- tasks end without a run ---
+
+    def _is_late(self, state: ArrayState, now_ms: int) -> bool:
+        """Whether the unmade tasks of an array have missed its deadline. It does not count for those that run again."""
+        if not state.unmade or state.deadline_ms is None or state.deadline_ms > now_ms:
+            return False
+        return not self._execute(array_sql.RUNS_AGAIN, (state.job_id,))
+
+    def _expire_unmade(self, state: ArrayState, now_ms: int) -> None:
+        change = Change(at_ms=now_ms, detail="they had not started at the deadline")
+        self._end_unmade(state.job_id, state.array, ALL, Reason.EXPIRED, change)
 
     def _give_up(self, state: ArrayState, now_ms: int) -> None:
         """Cancel the tasks of an array that have not started: too many have failed."""
@@ -149,9 +165,9 @@ class TasksWriter(Lives):
         was: Collection[str] = ranges.LIVE,
     ) -> int:
         """End those tasks of a part that have no live run; returns their number. They are cancelled, or fail by a
-        dependency. No other place ends tasks without a run. `was`: only ranges in these states.
+        dependency or a deadline. No other place ends tasks without a run. `was`: only ranges in these states.
         """
-        fails = reason is Reason.DEPENDENCY
+        fails = reason in (Reason.DEPENDENCY, Reason.EXPIRED)
         kind = EventKind.TASKS_FAILED if fails else EventKind.TASKS_CANCELLED
         state = ranges.FAILED if fails else ranges.CANCELLED
         count = self._ranges.change(job_id, array, part, was, (state, None, reason))

@@ -31,6 +31,9 @@ def why(reader: Reader, job: Job, last: Run | None) -> Cause | None:
     idle = job.array is not None and (last is None or last.status is not RunStatus.PENDING)
     if idle and job.after and (waits := reader.waits_for(job.job_id, WAITS_SHOWN_MAX, same=True)).count:
         return Cause("dependency", _after(waits))
+    if idle and reader.has_unmade(job.job_id):
+        # A turn makes a number of tasks.
+        return Cause("no_capacity", "its next tasks start after those of other arrays")
     if job.array is not None and (last is None or last.status is not RunStatus.PENDING or last.blocked & Blocked.HELD):
         return Cause("held", f"its tasks are held; `zsched release {job.job_id}` lets them start")
     if last is None or last.status is not RunStatus.PENDING:

@@ -137,6 +137,9 @@ class Reader(Tokens, Protocol):
     def live_run(self, job_id: JobId) -> Run | None:
         """A live run of an array, a ready one if there is one."""
 
+    def has_unmade(self, job_id: JobId) -> bool:
+        """Whether an array has tasks that become runs by themselves."""
+
     def demand(self, run_id: RunId) -> Demand | None:
         """The demand of a run; None if the run does not exist or the demand's row is damaged."""
 

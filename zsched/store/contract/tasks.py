@@ -47,7 +47,8 @@ class Tasks(Protocol):
 
     def make_tasks(self, now_ms: int, most: int) -> bool:
         """Give runs that wait for it a place under the cap of their array, and make tasks of arrays that have room; in
-        all `most` runs or a few more. Ends the arrays in which too many tasks have failed.
+        all `most` runs or a few more. Ends the arrays in which too many tasks have failed, and unmade tasks at the
+        deadline.
 
         Called before placement, and before `end_jobs`. Returns whether it has stopped at `most`.
         """

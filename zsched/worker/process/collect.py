@@ -281,6 +281,8 @@ def main(argv: list[str]) -> None:
             collector.write(1)
     # So the guard's pipe ends. A number that is closed would be used again.
     os.dup2(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC), 1)
+    # Whoever started the worker may ignore it.
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(bounds["remove"])
     if os.geteuid() != 0:
         os.fchmod(top, 0o700)

@@ -5,7 +5,7 @@ ALTER TABLE jobs ADD COLUMN max_fails   BIGINT;
 ALTER TABLE jobs ADD COLUMN waiting     BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE jobs ADD COLUMN forgiven    BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE jobs ADD COLUMN removing_ms BIGINT;
-CREATE INDEX jobs_of_arrays ON jobs (job_id) WHERE task_array IS NOT NULL;
+CREATE INDEX jobs_of_arrays ON jobs (job_id) WHERE task_array IS NOT NULL AND pending + running + unmade > 0;
 CREATE INDEX jobs_removing ON jobs (job_id) WHERE removing_ms IS NOT NULL;
 
 ALTER TABLE runs ADD COLUMN of_array BIGINT NOT NULL DEFAULT 0;

@@ -8,7 +8,7 @@ ALTER TABLE jobs ADD COLUMN max_fails   INTEGER;
 ALTER TABLE jobs ADD COLUMN waiting     INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE jobs ADD COLUMN forgiven    INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE jobs ADD COLUMN removing_ms INTEGER;
-CREATE INDEX jobs_of_arrays ON jobs (job_id) WHERE task_array IS NOT NULL;
+CREATE INDEX jobs_of_arrays ON jobs (job_id) WHERE task_array IS NOT NULL AND pending + running + unmade > 0;
 CREATE INDEX jobs_removing ON jobs (job_id) WHERE removing_ms IS NOT NULL;
 
 -- The runs of arrays have indexes of their own; a plain run costs nothing here. The second holds the live ones, the third
