@@ -40,6 +40,7 @@ from zsched.model.limits import (
 )
 from zsched.model.names import DEFAULT_QUEUE, KEY_NAME, KEY_RULE, QUEUE_NAME, QUEUE_RULE, TAG, USER_NAME
 from zsched.model.program import argv_command, check_argv, check_folder, check_stdin, check_umask, check_variables
+from zsched.model.requirements import read_requirements
 from zsched.model.signals import early_signal_text, parse_early_signal, signal_fault
 from zsched.model.types import JobFields, JobSpec, OnDisconnect, OnLost, Policy
 from zsched.model.units import format_duration_ms, parse_duration_ms, parse_time
@@ -76,6 +77,7 @@ class JobBody(Launch, forbid_unknown_fields=True, frozen=True):
     tags: tuple[str, ...] | None = None
     priority: Annotated[int, Meta(ge=-PRIORITY_MAX, le=PRIORITY_MAX)] = 0
     queue: str | None = None
+    labels: dict[str, str] | None = None
     limits: dict[str, Annotated[int, Meta(ge=1, le=LIMIT_RUNS_MAX)]] | None = None
     unique: str | None = None
     after: tuple[int | str, ...] | None = None
@@ -137,6 +139,7 @@ def job_spec(body: JobBody, seal: Seal = keeps_none, entries: Entries | None = N
         tags=check_tags(body.tags or ()),
         priority=body.priority,
         queue=check_queue(body.queue),
+        requires=read_requirements(body.labels),
         limits=_limits(body.limits or {}),
         unique=_unique(body.unique, recurring=cron is not None),
         after=_after(body.after or (), recurring=cron is not None),

@@ -41,6 +41,7 @@ from zsched.model.policy import OnLost as OnLost
 from zsched.model.policy import Policy as Policy
 from zsched.model.policy import lease_margin_ms as lease_margin_ms
 from zsched.model.queues import LIMITS, QUEUE, UNIQUE
+from zsched.model.requirements import NOTHING, Requirements
 
 JobId = NewType("JobId", int)
 RunId = NewType("RunId", int)
@@ -132,6 +133,7 @@ class JobFields(Work, frozen=True, kw_only=True):
     queue: Annotated[str, about("Its queue. Workers choose which they serve.", Form(rank=2, codec=QUEUE))] = (
         DEFAULT_QUEUE
     )
+    requires: Annotated[Requirements, about("What its worker must have.", Form(rank=2, flat=True))] = NOTHING
     limits: Annotated[
         Mapping[str, int],
         about("For each key, how many runs with it may be running when one of the job starts.", Form(codec=LIMITS)),
