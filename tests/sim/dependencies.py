@@ -261,7 +261,7 @@ class Dependencies:
         """A turn that has left something to judge is followed by the next one at once."""
         scheduler, now_ms, left_ms = self._scheduler, self._timeline.now_ms, self._left_ms
         self._left_ms = now_ms if scheduler.engine.look("SELECT 1 FROM settled LIMIT 1") else None
-        if left_ms is None or left_ms < max(scheduler.started_ms, scheduler.slow_ms, scheduler.failed_ms):
+        if left_ms is None or left_ms <= max(scheduler.started_ms, scheduler.slow_ms, scheduler.failed_ms):
             return
         still_ms = sum(max(0, min(end, now_ms) - max(start, left_ms)) for start, end in scheduler.still)
         if now_ms - left_ms - still_ms > _GAP_MS:
