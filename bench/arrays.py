@@ -100,7 +100,7 @@ def call(database: Place, loop: TimedLoop, inbox: Inbox, tasks: int, runs: int, 
         half = runs // 2
         wait(lambda: reader.totals()[RunStatus.SUCCESS] >= half)
         print(f"{half} runs after {time.monotonic() - began:.2f} s: {half / (time.monotonic() - began):.0f} runs/s")
-        look(reader, job, half)
+        look(reader, job, half, tasks)
         wait(lambda: reader.totals()[RunStatus.SUCCESS] >= runs)
         print(f"memory meanwhile {resident_mib():.0f} MiB, turn {longest(loop)}")
         began = time.monotonic()
@@ -111,14 +111,14 @@ def call(database: Place, loop: TimedLoop, inbox: Inbox, tasks: int, runs: int, 
     loop.stop()
 
 
-def look(reader: EngineReader, job_id: JobId, middle: int) -> None:
+def look(reader: EngineReader, job_id: JobId, middle: int, tasks: int) -> None:
     """How long lists take while tasks run."""
     job = reader.job(job_id)
     assert job is not None
     for name, first, status in (
         ("the first tasks", 0, None),
         ("tasks that run", middle, None),
-        ("tasks without a run", 900_000, None),
+        ("tasks without a run", tasks * 9 // 10, None),
         ("failed ones among 100000", 0, RunStatus.FAILED),
     ):
         last = first + (99_999 if status else 999)

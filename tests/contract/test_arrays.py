@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from msgspec.structs import replace
 
@@ -487,13 +489,13 @@ def test_ended_arrays_are_not_read_to_find_the_live_ones(base: Base) -> None:
 @pytest.mark.parametrize("why", ["held", "after", "cap", "date"])
 def test_tasks_that_were_not_made_at_the_deadline_expire_at_once(base: Base, why: str) -> None:
     parent = base.submit()
-    fields: dict[str, dict[str, object]] = {
+    cases: dict[str, dict[str, Any]] = {
         "held": {"hold": True},
         "after": {"after": parse_after([parent])},
         "cap": {},
         "date": {"run_at_ms": NOW + 4_999},
     }
-    job_id = submit(base, "0-99999%2", deadline_ms=NOW + 5_000, **fields[why])
+    job_id = submit(base, "0-99999%2", deadline_ms=NOW + 5_000, **cases[why])
     make(base)
     base.turn()
     later = NOW + 5_000

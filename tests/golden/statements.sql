@@ -735,7 +735,7 @@ SELECT job_id FROM jobs WHERE flow = ? ORDER BY job_id;
 SELECT status, count(*) FROM jobs WHERE flow = ? GROUP BY status;
 
 -- LIVE_ARRAYS
-SELECT job_id FROM jobs WHERE task_array IS NOT NULL AND pending + running + unmade > 0;
+SELECT job_id, deadline_ms FROM jobs WHERE task_array IS NOT NULL AND pending + running + unmade > 0;
 
 -- STATES
 SELECT job_id, task_array, demand_id, priority, held_ms IS NULL AND cancel_ms IS NULL AND (after_jobs IS NULL
@@ -803,6 +803,9 @@ SELECT run_id, job_id, CASE WHEN of_array = 1 THEN task END, attempt, worker_id,
 
 -- LOWEST_RANGE
 SELECT first_task, last_task, state, again, reason FROM task_ranges WHERE job_id = ? AND state = 'unmade' ORDER BY first_task LIMIT 1;
+
+-- RUNS_AGAIN
+SELECT 1 FROM task_ranges WHERE job_id = ? AND again = 1 AND state IN ('unmade', 'held', 'waits') LIMIT 1;
 
 -- RANGES
 SELECT first_task, last_task, state, again, reason FROM task_ranges WHERE job_id = ? AND first_task <= ? AND first_task >= coalesce((

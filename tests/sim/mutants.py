@@ -547,6 +547,27 @@ _MUTANTS: Final = (
         "a restored job does not wait any more",
         ("Lives._follow", " | Blocked.PARENTS", ""),
     ),
+    mutant("an array does not wait for others", without_condition("array_sql.STATES", "d.judged = 0")),
+    mutant(
+        "a task that others wait for is not noted",
+        always("FollowersWriter._settle", "not (watched := self._watching())"),
+    ),
+    mutant(
+        "tasks that ended before the submit are not looked at",
+        never("DependenciesWriter._await_parents", "parent.some_ended"),
+    ),
+    mutant(
+        "tasks start however the same task has ended",
+        ("FollowersWriter._follow_tasks", "if end.status is RunStatus.SUCCESS", "if True"),
+    ),
+    mutant("tasks follow one of several arrays", never("FollowersWriter._follow_tasks", "other_id != parent_id")),
+    mutant(
+        "tasks that can't start any more wait on", without_call("FollowersWriter._follow_tasks", "self._end_unmade")
+    ),
+    mutant(
+        "tasks that run again do not wait", without_call("DependenciesWriter._await_array_again", "self._follow_again")
+    ),
+    mutant("a start forgets which tasks others wait for", ("after.WATCHED", "dependents > 1", "dependents > 9")),
     # --- arrays ---
     mutant("a cap does not count", ("arrays._state", "read_array(text)", "TaskArray(read_array(text).parts)")),
     mutant(
@@ -1169,6 +1190,10 @@ _MUTANTS: Final = (
         "a claim leaves no event", life("PENDING", "CLAIM", "Move(State.RUNNING)", "Move(State.RUNNING, silent=True)")
     ),
     mutant("a pending run that is cancelled fails", life("PENDING", "CANCEL", "State.CANCELLED", "State.FAILED")),
+    mutant("a run whose array gives up fails", life("PENDING", "GIVE_UP", "State.CANCELLED", "State.FAILED")),
+    mutant(
+        "a run that can't start any more is cancelled", life("PENDING", "STRAND", "State.FAILED", "State.CANCELLED")
+    ),
     mutant(
         "a pending run that can't be read has a successor",
         life("PENDING", "QUARANTINE", "QUARANTINED", "QUARANTINED, Cause.REQUEUE"),

@@ -203,8 +203,11 @@ TABLE: Final = (
         1100 submit c after=a:failed lasts=100
         1100 submit d retries=1 lasts=200 code=7
         1200 submit e after=d lasts=100
+        1200 submit f after=a,d:failed lasts=100
         2000 see b pending
         2000 see c pending
+        3500 see d failed
+        3500 see f pending
         20000 end
         """,
         """
@@ -213,7 +216,8 @@ TABLE: Final = (
         c failed dependency, 0 runs: it needs the failure of job 1, which succeeded
         d failed exit 7, 2 runs
         e failed dependency, 0 runs: it needs the success of job 4, which failed
-        starts a a b
+        f success, 1 run
+        starts a a b f
         """,
     ),
     Row(

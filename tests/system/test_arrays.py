@@ -29,16 +29,16 @@ def has_lines(witness: Path, count: int) -> bool:
 
 
 def most_at_once(witness: Path) -> int:
-    """The most runs that were there at once, by what each wrote at its start and its end, but for those that were
-    killed with their worker.
+    """The most runs that were there at once, by what each wrote at its start (+) and its end (-). Runs that were killed
+    with their worker count until the test wrote that they are gone (!).
     """
     signs = [line.split() for line in lines(witness)]
     ended = {run for sign, run in signs if sign == "-"}
-    most = count = 0
+    live: set[str] = set()
+    most = 0
     for sign, run in signs:
-        if run in ended:
-            count += 1 if sign == "+" else -1
-            most = max(most, count)
+        live = live & ended if sign == "!" else live | {run} if sign == "+" else live - {run}
+        most = max(most, len(live))
     return most
 
 
@@ -86,10 +86,13 @@ def test_cap_holds_through_retries_holds_reruns_and_a_lost_worker(tmp_path: Path
             scheduler.post(f"/jobs/{number}/rerun?task=0-5")
             scheduler.post(f"/jobs/{number}/cancel?task=190-194")
             os.kill(lost.pid, signal.SIGKILL)
+        with witness.open("a", encoding="ascii") as signs:
+            signs.write("! w2\n")
         until(
             lambda: tasks(scheduler, number)["pending"] == 11 and not tasks(scheduler, number)["running"], within_s=90
         )
         scheduler.post(f"/jobs/{number}/release?task=150-160")
         until(lambda: tasks(scheduler, number)["success"] == 195, within_s=90)
         assert tasks(scheduler, number)["cancelled"] == 5
+        assert [run["status"] for run in scheduler.get(f"/jobs/{number}/runs?task=0")] == ["success"] * 2
         assert most_at_once(witness) == CAP

@@ -71,10 +71,16 @@ def test_all_faults_of_a_file_are_named(tmp_path: Path, capsys: pytest.CaptureFi
 def test_relative_folder_is_below_the_caller_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PWD", raising=False)
-    jobs = {"a": {"cwd": "data"}, "b": {"cwd": "/srv"}, "c": {"cwd": ""}, "d": {"cwd": 1}, "e": {}}
+    jobs: dict[str, dict[str, Any]] = {
+        "a": {"cwd": "data"},
+        "b": {"cwd": "/srv"},
+        "c": {"cwd": ""},
+        "d": {"cwd": 1},
+        "e": {},
+    }
     placed = flow.with_own_place(jobs)
     assert [placed[name].get("cwd") for name in jobs] == [f"{tmp_path}/data", "/srv", "", 1, None]
-    assert [placed[name].get("cwd_hint") for name in jobs] == [None, None, None, None, str(tmp_path)]
+    assert [placed[name].get("cwd_hint") for name in placed] == [None, None, None, None, str(tmp_path)]
 
 
 def test_faults_of_jobs_name_file_job_field_and_remedy() -> None:

@@ -19,6 +19,7 @@ import pytest
 from zsched.client import client as client_module
 from zsched.client import cluster
 from zsched.client.client import Chunk, Client, ClientError, Group, Job, NotFound, Refused, Unreachable, WaitTimeout
+from zsched.client.task import Task
 from zsched.commands import (
     acting,
     artifacts,
@@ -88,7 +89,7 @@ def test_a_selector_names_tasks_of_a_job() -> None:
     assert selection.single("12.3", tasks=True).tasks == ((12, 3, 3),)
     with pytest.raises(ValueError, match=r"12\.3 names a task; name a job"):
         selection.single("12.3")
-    with pytest.raises(ValueError, match="may name several jobs"):
+    with pytest.raises(ValueError, match=r"'12\.3-4' names several tasks; name a single one"):
         selection.single("12.3-4", tasks=True)
 
 
@@ -455,6 +456,12 @@ def test_private_cluster_ignores_settings_of_the_host(tmp_path: Path) -> None:
 def test_ended_job_gives_its_own_exit_code_or_128_and_the_signal(ended: Job, code: int, told: str) -> None:
     assert exits.of_job(ended) == code
     assert exits.describe_end(ended) == told
+
+
+def test_held_task_is_shown_as_held() -> None:
+    view = {"task": 3, "status": "pending", "held": True}
+    assert exits.describe_task(Task(Client("http://localhost:1"), 12, view)) == "pending (held)"
+    assert exits.describe_task(Task(Client("http://localhost:1"), 12, view | {"status": "success"})) == "success"
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,8 @@ from zsched.api.context import parameters
 from zsched.api.gate import Needs, Scopes
 from zsched.api.http.parser import NDJSON
 from zsched.api.members import FLOW_AFTER, JOB, PAUSE, PROGRAM, SELECT
-from zsched.api.operations import OPERATIONS, Operation
+from zsched.api.operation import Operation
+from zsched.api.operations import OPERATIONS
 from zsched.api.queries import DURATION, QUERY, Schema
 from zsched.model.fields import WorkerName
 from zsched.model.flow import FLOW_NAME

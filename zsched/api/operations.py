@@ -1,55 +1,25 @@
-"""What the OpenAPI document says of each call beyond its route, such as what 404 and 409 mean."""
+"""What the OpenAPI document says of each call: those about jobs and runs here, the others in fleet_operations.py."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from zsched.api import body, shapes
+from zsched.api.fleet_operations import FLEET
 from zsched.api.lists import FILTERS, SEARCHED
+from zsched.api.operation import LISTS, Operation
 from zsched.model.edits import EditBody
 from zsched.model.spec import JobBody
 
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """A call. `answer` is the type of its JSON, None for text; `takes` the type of its body, which may be missing if it
-    is `optional`, and may be lines of JSON with `lines`. `lacks` and `conflicts` describe 404 and 409. `once`: it takes
-    an Idempotency-Key. `kept`: callers may keep the JSON of a GET, and it has an ETag. `media`: the type of an answer
-    that is not JSON.
-    """
-
-    name: str
-    summary: str
-    answer: object = None
-    status: int = 200
-    takes: object = None
-    example: object = None
-    query: tuple[str, ...] = ()
-    headers: tuple[str, ...] = ()
-    lacks: str = ""
-    conflicts: str = ""
-    once: bool = False
-    kept: bool = True
-    optional: bool = False
-    lines: bool = False
-    media: str = "text/plain"
-
-
-_CONNECTED: Final = "A worker with this name is connected over ZeroMQ"
 _NO_SCHEDULE: Final = "The job has no schedule, or its schedule has ended"
-_NO_JOB, _NO_RUN, _NO_WORKER = "The job does not exist", "The run does not exist", "The worker does not exist"
+_NO_JOB, _NO_RUN = "The job does not exist", "The run does not exist"
 _NO_FLOW: Final = "A flow that is selected does not exist"
 _NO_TASK: Final = "The job does not exist, or has no such task"
 _NO_ARRAY: Final = "The job has no array"
-_NO_FOREIGN: Final = "The worker holds nothing for another database"
 
 _NO_ARTIFACT: Final = "The job or run does not exist, or has no such artifact"
 _BYTES: Final = "application/octet-stream"
-
-# What a list may have besides its rows.
-_LIST: Final = ("Link",)
 
 OPERATIONS: Final[Mapping[str, Operation]] = {
     "GET /jobs": Operation(
@@ -57,7 +27,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         "List jobs, newest first, or some by their numbers",
         shapes.array(shapes.JOB),
         query=(*FILTERS, *SEARCHED, "limit", "offset", "before", "first", "last"),
-        headers=_LIST,
+        headers=LISTS,
     ),
     "POST /jobs": Operation(
         "submit",
@@ -66,7 +36,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         201,
         JobBody | list[JobBody],
         {"name": "hello-job", "command": "echo Hello World"},
-        headers=("Location", "Idempotency-Replayed", "Zsched-Jobs", *_LIST),
+        headers=("Location", "Idempotency-Replayed", "Zsched-Jobs", *LISTS),
         conflicts="The token has as many recurring jobs as it may have, a job with the unique key has not ended, or a"
         " deadline comes before the start",
         once=True,
@@ -149,7 +119,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         "The runs of a job, newest first, without their logs",
         shapes.array(shapes.RUN),
         query=("limit", "before", "task"),
-        headers=_LIST,
+        headers=LISTS,
         lacks=_NO_TASK,
         conflicts=_NO_ARRAY,
     ),
@@ -158,7 +128,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         "The tasks of an array by their indexes, those that have not been made yet included",
         shapes.array(shapes.TASK),
         query=("limit", "after_task", "status"),
-        headers=_LIST,
+        headers=LISTS,
         lacks=_NO_JOB,
         conflicts=_NO_ARRAY,
     ),
@@ -246,133 +216,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         lacks=_NO_ARTIFACT,
         media=_BYTES,
     ),
-    "GET /workers": Operation(
-        "list_workers",
-        "All workers that ever registered",
-        shapes.array(shapes.WORKER),
-        query=("after_name",),
-        headers=_LIST,
-    ),
-    "POST /workers/register": Operation(
-        "register",
-        "Register a worker that polls",
-        shapes.WORKER,
-        takes=body.RegisterBody,
-        example={"worker_id": "w1"},
-        conflicts=_CONNECTED,
-    ),
-    "POST /workers/heartbeat": Operation(
-        "heartbeat",
-        "Heartbeat of a worker that polls",
-        shapes.Ok,
-        takes=body.WorkerBody,
-        example={"worker_id": "w1"},
-        lacks=_NO_WORKER,
-        conflicts=_CONNECTED,
-    ),
-    "POST /workers/enrol": Operation(
-        "enrol",
-        "Bind a worker's key to its name, and get the ZeroMQ endpoint",
-        shapes.Enrolled,
-        takes=body.EnrolBody,
-        example={"worker_id": "worker-2", "public_key": "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"},
-        conflicts="The name or the key is another's, the key was revoked, or it can't replace the one of this name",
-    ),
-    "GET /workers/{worker}": Operation("get_worker", "Look at a worker", shapes.WORKER, lacks=_NO_WORKER),
-    "DELETE /workers/{worker}": Operation(
-        "remove_worker",
-        "Remove a worker that is gone",
-        shapes.WORKER,
-        lacks=_NO_WORKER,
-        conflicts="The worker is active, or holds runs or results of another database",
-    ),
-    "GET /workers/{worker}/next": Operation(
-        "next_run",
-        "Get the next run of a worker that polls; the call assigns it",
-        shapes.NEXT,
-        kept=False,
-        lacks=_NO_WORKER,
-        conflicts=_CONNECTED,
-    ),
-    "GET /queues": Operation(
-        "list_queues",
-        "List the queues that are paused or fair, or have pending or running tasks, by name",
-        shapes.array(shapes.QUEUE),
-    ),
-    "PATCH /queues/{queue}": Operation(
-        "share_queue",
-        "Set how a queue is shared, for jobs that are submitted from now on",
-        shapes.QUEUE,
-        takes=body.QueueBody,
-        example={"fair": "owner"},
-        conflicts="As many queues are paused or fair as may be",
-    ),
-    "POST /queues/{queue}/pause": Operation(
-        "pause_queue",
-        "Pause a queue: none of its runs is handed out; those that workers have go on",
-        shapes.QUEUE,
-        takes=body.ReasonBody,
-        optional=True,
-        example={"reason": "the disk of the build hosts is full"},
-        conflicts="As many queues are paused or fair as may be",
-    ),
-    "POST /queues/{queue}/resume": Operation(
-        "resume_queue",
-        "Resume a queue",
-        shapes.QUEUE,
-        takes=body.ReasonBody,
-        optional=True,
-        example={"reason": "there is space again"},
-        conflicts="As many queues are paused or fair as may be",
-    ),
-    "GET /foreign": Operation(
-        "list_foreign",
-        "List the runs and results that workers hold for other databases",
-        shapes.array(shapes.FOREIGN),
-        query=("after_name",),
-        headers=_LIST,
-    ),
-    "POST /foreign/{worker}/keep": Operation(
-        "keep_foreign",
-        "Keep a worker's foreign runs; the worker gets new work on its other slots",
-        shapes.array(shapes.FOREIGN),
-        lacks=_NO_FOREIGN,
-    ),
-    "POST /foreign/{worker}/discard": Operation(
-        "discard_foreign",
-        "End a worker's foreign runs and drop their results; then the worker gets work",
-        shapes.array(shapes.FOREIGN),
-        lacks=_NO_FOREIGN,
-    ),
-    "GET /tokens": Operation(
-        "list_tokens",
-        "List tokens, without their secrets",
-        shapes.array(shapes.TOKEN),
-        query=("after_name",),
-        headers=_LIST,
-    ),
-    "POST /tokens": Operation(
-        "add_token",
-        "Make a token; only this answer contains its secret",
-        shapes.NEW_TOKEN,
-        201,
-        body.TokenBody,
-        {"scopes": ["read"], "name": "dashboard", "expires": "30d"},
-        conflicts="A token has this name, or had it",
-    ),
-    "DELETE /tokens/{token}": Operation(
-        "revoke_token",
-        "Revoke a token, by its id or its name; with `jobs=cancel` its jobs and schedules are ended",
-        shapes.REVOKED_TOKEN,
-        query=("jobs",),
-        lacks="Unknown token, or it is revoked and `jobs` is not given",
-    ),
-    "GET /access": Operation(
-        "list_keys", "List the keys of workers", shapes.array(shapes.KEY), query=("after_name",), headers=_LIST
-    ),
-    "DELETE /access/{worker}": Operation(
-        "revoke_key", "Revoke a worker's key; its session ends", shapes.KEY, lacks="The worker has no key"
-    ),
+    **FLEET,
     "GET /events": Operation(
         "list_events",
         "The audit log: what happened, in order, and who caused it",

@@ -142,6 +142,8 @@ def describe_end(job: Job) -> str:
 
 def describe_task(task: Task) -> str:
     """The same of a task."""
+    if task.status == "pending" and task.view.get("held"):
+        return "pending (held)"
     return "cancelled (max_fails)" if task.reason == "max_fails" else _end(task, None)
 
 

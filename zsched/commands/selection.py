@@ -153,6 +153,8 @@ def single(word: str, *, tasks: bool = False) -> Selection:
         raise ValueError(f"{word!r} names no job; write its number, or last") from None
     count = len(chosen.ids) + chosen.last + sum(part.last - part.first + 1 for part in chosen.tasks)
     if chosen.every or chosen.flows or count != 1:
+        if chosen.tasks and len(chosen.tasks) == 1 and not chosen.ids:
+            raise ValueError(f"{word!r} names several tasks; name a single one")
         raise ValueError(f"{word!r} may name several jobs; name one by its number, or last")
     if chosen.tasks and not tasks:
         raise ValueError(f"{word} names a task; name a job")

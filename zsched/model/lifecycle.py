@@ -87,7 +87,7 @@ CAUSES: Final[Mapping[Cause, str]] = {
     Cause.WITHDRAW: "it is cancelled, and its worker polls, so it can't be asked to end it",
     Cause.OVERDUE: "its worker polls, and its timeout is over",
     Cause.EXPIRE: "it has not started, and its deadline has come",
-    Cause.STRAND: "a job that it waits for has ended otherwise than it needs",
+    Cause.STRAND: "a job or task that it waits for has ended otherwise than it needs",
     Cause.QUARANTINE: "its row or its secrets can't be read",
     Cause.RESTORE: "the database was restored, and it may have started after the backup",
     Cause.OUTLIVE: "it was on probation, and has proved harmless",
