@@ -215,8 +215,8 @@ class Lives(Core):
         """The same for tasks of an array that have ended without a run, or some of which have."""
 
     def _restore_tasks(self, lease_ms: int, detail: str, now_ms: int) -> None:
-        """The same for tasks of arrays that have no run: after the backup they may have got some. Those that may start only
-        once fail, and those with leases wait until these are over.
+        """Tasks of arrays that have no run may have got some after the backup. Those that may start only once fail, and
+        those with leases wait until these are over.
         """
 
     def _succeed(self, ended: Sequence[Moved], change: Change) -> dict[int, RunId]:

@@ -173,7 +173,8 @@ class TasksWriter(Lives):
         was: Collection[str] = ranges.LIVE,
     ) -> int:
         """End those tasks of a part that have no live run; returns their number. They are cancelled, or fail by a
-        dependency, a deadline or a restore. No other place ends tasks without a run. `was`: only ranges in these states.
+        dependency, a deadline or a restore. No other place ends tasks without a run. `was`: only ranges in these
+        states.
         """
         fails = reason is not Reason.CANCELLED and reason is not Reason.MAX_FAILS
         kind = EventKind.TASKS_FAILED if fails else EventKind.TASKS_CANCELLED
