@@ -11,10 +11,10 @@ from zsched.model.arrays import parse_array
 from zsched.model.backoff import Backoff
 from zsched.model.entries import pack
 from zsched.model.limits import TASKS_AHEAD_MAX
-from zsched.model.types import Job, JobId, JobSpec, Policy, Reason, RunStatus
+from zsched.model.types import Job, JobId, JobSpec, OnDisconnect, OnLost, Policy, Reason, RunStatus
 from zsched.store import array_sql, ranges, retention
 from zsched.store.check import check
-from zsched.store.contract import Again, Claimed, Old, Task
+from zsched.store.contract import Again, Claimed, Old, Restoration, Task
 from zsched.store.lives import Change
 
 PENDING, RUNNING, FAILED, CANCELLED = RunStatus.PENDING, RunStatus.RUNNING, RunStatus.FAILED, RunStatus.CANCELLED
@@ -528,19 +528,6 @@ def test_a_deadline_that_is_changed_counts_for_tasks_without_runs(base: Base) ->
     assert counts(base, job_id) == (0, 0, 0, 10, 0)
 
 
-def test_tasks_that_run_again_do_not_wait_for_the_start_time(base: Base) -> None:
-    job_id = submit(base, "0-3", run_at_ms=NOW + 60_000)
-    make(base)
-    base.store.cancel(job_id, "ann", NOW)
-    base.store.end_jobs(NOW)
-    base.turn()
-    base.store.rerun_array(job_id, "ann", "", NOW)
-    make(base)
-    assert base.store.tasks_short()
-    make(base)
-    assert len(base.claim()) == 4
-
-
 def test_released_arrays_make_no_more_kinds_of_runs_than_there_may_be(
     base: Base, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -565,3 +552,39 @@ def test_released_arrays_make_no_more_kinds_of_runs_than_there_may_be(
         assert base.store.live_demands <= 2
         base.turn()
     assert sorted(ran) == sorted(jobs * 2)
+
+
+def test_restored_tasks_without_runs_that_may_start_only_once_fail(base: Base) -> None:
+    base.register()
+    job_id = submit(base, "0-99%2", policy=Policy(on_lost=OnLost.FAIL))
+    later = submit(base, "0-9", policy=Policy(on_lost=OnLost.FAIL), run_at_ms=NOW + 1)
+    usual = submit(base, "0-9", hold=True)
+    make(base)
+    base.turn()
+    base.store.succeed("another", Restoration(now_ms=NOW, lease_ms=0))
+    assert counts(base, job_id) == (0, 0, 0, 100, 0)
+    assert {task.reason for task in tasks(base, job_id)} == {Reason.WORKER_LOST}
+    assert [counts(base, each)[0] for each in (later, usual)] == [10, 10]
+    base.turn()
+
+
+def test_restored_tasks_without_runs_wait_for_the_leases_of_others(base: Base) -> None:
+    base.register()
+    job_id = submit(base, "0-9%2", policy=Policy(on_disconnect=OnDisconnect.STOP))
+    make(base)
+    assert len(base.claim()) == 2
+    base.turn()
+    base.store.succeed("another", Restoration(now_ms=NOW, lease_ms=30_000))
+    base.turn()
+    # As a scheduler that starts.
+    base.store.rollback()
+    base.store.begin()
+    make(base)
+    assert base.claim() == []
+    base.store.release_due(NOW + 29_999, 100)
+    base.store.make_tasks(NOW + 29_999, 100)
+    assert base.claim() == []
+    base.store.release_due(NOW + 30_000, 100)
+    base.store.make_tasks(NOW + 30_000, 100)
+    assert len(base.claim()) == 2
+    assert counts(base, job_id)[1] == 2

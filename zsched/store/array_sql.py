@@ -24,6 +24,7 @@ STATES: Final = """
 SHIFT_TASKS: Final = """
     UPDATE jobs SET pending = pending + ?, running = running + ?, success = success + ?, failed = failed + ?,
         cancelled = cancelled + ?, unmade = unmade + ?, waiting = waiting + ?, updated_ms = ? WHERE job_id = ?"""
+START_LATER: Final = "UPDATE jobs SET run_at_ms = ? WHERE job_id = ?"
 FORGIVE: Final = "UPDATE jobs SET forgiven = ? WHERE job_id = ?"
 # The unique key of an array, and its owner if the owner's pending jobs are counted.
 HELD_BY: Final = """

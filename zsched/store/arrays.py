@@ -105,6 +105,10 @@ class Arrays:
             self._stirred |= self._live
         return self._live
 
+    def live(self) -> set[JobId]:
+        """All live arrays, and perhaps some that have ended."""
+        return set(self._known())
+
     def add(self, job_id: JobId) -> None:
         """The job is live now."""
         self._known().add(job_id)

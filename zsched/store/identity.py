@@ -78,6 +78,7 @@ class IdentityWriter(EndsWriter):
                 for (job_id,) in self._execute(array_sql.LEAVE_ALL_PLACES, (demand_id,)):
                     self._ledger.shift(JobId(job_id), Shift(waiting=1))
                 self._execute(sql.DELAY, (now_ms + lease_ms, now_ms + lease_ms, demand_id))
+        self._restore_tasks(lease_ms, _UNKNOWN_START, now_ms)
         self._put_off_fires(lease_ms, now_ms)
         return len(running)
 

@@ -214,6 +214,11 @@ class Lives(Core):
     def _settle_part(self, job_id: JobId, part: tuple[int, int]) -> None:
         """The same for tasks of an array that have ended without a run, or some of which have."""
 
+    def _restore_tasks(self, lease_ms: int, detail: str, now_ms: int) -> None:
+        """Tasks of arrays that have no run may have got some after the backup. Those that may start only once fail, and
+        those with leases wait until these are over.
+        """
+
     def _succeed(self, ended: Sequence[Moved], change: Change) -> dict[int, RunId]:
         """Make the successors of ended runs whose tasks may have one; returns them by run."""
         by_run = {each.run_id: each.move for each in ended}

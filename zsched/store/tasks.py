@@ -126,12 +126,10 @@ class TasksWriter(Lives):
         attempts: dict[int, int] = {}
         expires_ms = state.deadline_ms
         if again:
-            # A start time is that of the first run.
-            blocked &= Blocked.CAP
             attempts = dict(self._execute(array_sql.ATTEMPTS, (job_id, tasks[0], tasks[-1])))
             if expires_ms is not None and expires_ms <= now_ms:
                 expires_ms = None
-        due_ms = state.run_at_ms if blocked & ~Blocked.CAP else None
+        due_ms = state.run_at_ms if blocked else None
         waiting = blocked & Blocked.CAP
         if self._demand(DemandId(demand_id)).limits:
             blocked |= Blocked.LIMITED
@@ -175,9 +173,10 @@ class TasksWriter(Lives):
         was: Collection[str] = ranges.LIVE,
     ) -> int:
         """End those tasks of a part that have no live run; returns their number. They are cancelled, or fail by a
-        dependency or a deadline. No other place ends tasks without a run. `was`: only ranges in these states.
+        dependency, a deadline or a restore. No other place ends tasks without a run. `was`: only ranges in these
+        states.
         """
-        fails = reason in (Reason.DEPENDENCY, Reason.EXPIRED)
+        fails = reason is not Reason.CANCELLED and reason is not Reason.MAX_FAILS
         kind = EventKind.TASKS_FAILED if fails else EventKind.TASKS_CANCELLED
         state = ranges.FAILED if fails else ranges.CANCELLED
         count = self._ranges.change(job_id, array, part, was, (state, None, reason))
@@ -202,6 +201,17 @@ class TasksWriter(Lives):
         detail = f"{counted(count, 'task')}{within}" + (f"; {change.detail}" if change.detail else "")
         note = Note(at_ms=change.at_ms, actor=change.actor, job_id=job_id, became=kind, reason=reason, detail=detail)
         self._ledger.note(note)
+
+    def _restore_tasks(self, lease_ms: int, detail: str, now_ms: int) -> None:
+        for state in self._arrays.states(self._arrays.live()):
+            demand = self._demand(DemandId(state.demand_id))
+            if not state.unmade or (state.run_at_ms or 0) > now_ms:
+                continue
+            if demand.once:
+                change = Change(at_ms=now_ms, detail=detail)
+                self._end_unmade(state.job_id, state.array, ALL, Reason.WORKER_LOST, change)
+            elif demand.leased and lease_ms:
+                self._execute(array_sql.START_LATER, (now_ms + lease_ms, state.job_id))
 
     # --- what callers do ---
 
