@@ -230,6 +230,7 @@ def test_faults_of_a_large_flow_are_found_in_little_time(rest: Rest) -> None:
     assert time.thread_time() - begin_s < 5
     assert answer.json["error"].endswith("; and 1980 more")
     assert faults(answer)["#/jobs/number_0000/after/0"] == "the flow has no job numbr_0000"
+    assert faults(answer)["#/jobs"] == "1980 more faults are not listed"
     ring = {f"j{place}": {"command": "true", "after": [f"j{(place + 1) % 2_000}"]} for place in range(2_000)}
     (said,) = faults(rest.post("/flows", {"jobs": ring})).values()
     assert said.count("→") == 9

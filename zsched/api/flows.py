@@ -21,6 +21,7 @@ from zsched.model.flow import FlowError, in_order
 from zsched.model.limits import FAULTS_SHOWN_MAX, SPANS_SHOWN_MAX
 from zsched.model.spec import JobBody, Seal
 from zsched.model.types import JobId, JobSpec, RunStatus
+from zsched.model.units import counted
 from zsched.scheduler.dispatcher.commands import Made
 from zsched.store.contract import Submitted
 
@@ -150,6 +151,7 @@ def _by_name(problem: Problem, names: list[str]) -> Problem:
 def _refusal(faults: list[tuple[str, str]]) -> Problem:
     shown = faults[:FAULTS_SHOWN_MAX]
     sentences = [f"{dotted(pointer).removeprefix('jobs.')}: {detail}" for pointer, detail in shown]
-    if len(faults) > len(shown):
-        sentences.append(f"and {len(faults) - len(shown)} more")
+    if more := len(faults) - len(shown):
+        sentences.append(f"and {more} more")
+        shown.append(("#/jobs", f"{counted(more, 'more fault')} {'is' if more == 1 else 'are'} not listed"))
     return Problem(400, "invalid_request", "; ".join(sentences), errors=tuple(shown))
