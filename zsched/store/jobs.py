@@ -46,7 +46,7 @@ class JobsWriter(Lives):
             (
                 *rows.row_of_job_fields(spec), *rows.row_of_policy(spec.policy),
                 demand_id, next_fire_ms, now_ms, now_ms, owner_id, int(metered),
-                spec.stdin_bytes,
+                spec.stdin_bytes, int(_runs_at_once(spec)),
             )
             for spec, demand_id, next_fire_ms in zip(specs, demands, next_fires, strict=True)
         ]  # fmt: skip
@@ -59,13 +59,13 @@ class JobsWriter(Lives):
         for job_id, spec, demand_id in zip(job_ids, specs, demands, strict=True):
             if spec.schedule is not None:
                 self._ledger.note(Note(at_ms=now_ms, actor=actor, became=EventKind.SCHEDULED, job_id=job_id))
-            if spec.schedule is None or spec.run_now:
+            if _runs_at_once(spec):
                 if spec.schedule is not None:
                     fires.append(len(at_once))
                 run: Row = (job_id, demand_id, spec.priority, now_ms)
                 at_once.append((job_id, demand_id, (*run, *_holds(spec, now_ms)) if held else run))
         statement = transitions.ADD_HELD_RUN if held else transitions.ADD_RUN
-        runs = self._make(Cause.SUBMIT, statement, at_once, Change(at_ms=now_ms, actor=actor))
+        runs = self._make(Cause.SUBMIT, statement, at_once, Change(at_ms=now_ms, actor=actor), counted=True)
         if fires:
             self._engine.sendmany(sql.ADD_FIRST_RUN, [(at_once[place][0], runs[place]) for place in fires])
         self._hold([job_id for job_id, spec in zip(job_ids, specs, strict=True) if spec.hold], actor, "", now_ms)
@@ -262,6 +262,11 @@ class JobsWriter(Lives):
 def _asked(spec: JobSpec) -> Asked:
     limits = tuple(sorted(spec.limits.items())) if spec.limits else ()
     return spec.needs, spec.policy.on_lost is OnLost.FAIL, spec.queue, limits
+
+
+def _runs_at_once(spec: JobSpec) -> bool:
+    """Whether the submit of a job makes a run."""
+    return spec.schedule is None or spec.run_now
 
 
 def _holds(spec: JobSpec, now_ms: int) -> Row:

@@ -23,7 +23,7 @@ _PLACE: Final = {status: place for place, status in enumerate(_COUNTED)}
 
 
 # The lengths of a ledger's lists, and its number of pending tasks.
-Mark = tuple[int, int, int, int, int, int, int]
+Mark = tuple[int, int, int, int, int, int, int, int]
 
 
 class Note(Struct, frozen=True, kw_only=True):
@@ -46,6 +46,8 @@ class Ledger:
     def __init__(self) -> None:
         self._events: list[Row] = []
         self._moves: list[tuple[JobId, RunStatus | None, RunStatus]] = []
+        # New jobs with a pending task that their rows count already.
+        self._made: list[JobId] = []
         self._ends: list[JobId] = []
         # Jobs that run again. Each comes with its owner if `count_metered` counts the job, else with None.
         self._revived: list[tuple[JobId, str | None]] = []
@@ -84,6 +86,11 @@ class Ledger:
         self._moves += [(job_id, was, became) for job_id in job_ids]
         self.pending += len(job_ids) * ((became is RunStatus.PENDING) - (was is RunStatus.PENDING))
 
+    def note_counted(self, job_ids: Sequence[JobId]) -> None:
+        """Each of the jobs is new, and its row counts its pending task."""
+        self._made += job_ids
+        self.pending += len(job_ids)
+
     @property
     def counting(self) -> set[JobId]:
         """The jobs whose stored counters, and so their status, are not current."""
@@ -117,9 +124,9 @@ class Ledger:
     def mark(self) -> Mark:
         """The present state of the lists, for `cut`."""
         lists = len(self._events), len(self._moves), len(self._ends), len(self.tallied)
-        return *lists, self.pending, len(self.usage), len(self._revived)
+        return *lists, self.pending, len(self.usage), len(self._revived), len(self._made)
 
-    def cut(self, mark: Mark = (0, 0, 0, 0, 0, 0, 0)) -> None:
+    def cut(self, mark: Mark = (0, 0, 0, 0, 0, 0, 0, 0)) -> None:
         """Forget what was gathered since the mark."""
         del self._events[mark[0] :]
         del self._moves[mark[1] :]
@@ -128,11 +135,14 @@ class Ledger:
         self.pending = mark[4]
         self.usage.cut(mark[5])
         del self._revived[mark[6] :]
+        del self._made[mark[7] :]
 
     def write(self, engine: Engine, now_ms: int) -> None:
         """Write everything gathered, and start with empty lists."""
         self.end_jobs(engine, now_ms)
         changed = self._sum(self._moves)
+        self._counted.update(self._made)
+        self._grown[_PLACE[RunStatus.PENDING]] += len(self._made)
         engine.sendmany(sql.COUNT_TASKS, [(*counts, now_ms, job_id) for job_id, counts in changed.items()])
         engine.sendmany(
             sql.ADD_TO_TOTALS, [(more, status) for status, more in zip(_COUNTED, self._grown, strict=True) if more]

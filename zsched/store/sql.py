@@ -113,7 +113,7 @@ ADD_JOB: Final = insert(
     "jobs",
     (
         *("job_id", *stored_columns(JobFields), *stored_columns(Policy)),
-        *("demand_id", "next_fire_ms", "created_ms", "updated_ms", "owner_id", "metered", "stdin_bytes"),
+        *("demand_id", "next_fire_ms", "created_ms", "updated_ms", "owner_id", "metered", "stdin_bytes", "pending"),
     ),
 )
 ADD_INPUT: Final = "INSERT INTO inputs (job_id, content) VALUES (?, ?)"

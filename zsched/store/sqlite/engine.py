@@ -49,8 +49,8 @@ WAL_BYTES_KEPT: Final = 16 * 1024 * 1024
 SHRINK_PAGES: Final = 256
 FREE_PAGES_KEPT: Final = 2_000
 
-# Prepared statements that a connection keeps: APSW drops one that was not used for so many executions, and a small turn
-# has about 90. With APSW's usual 100, preparing took a fifth of the scheduler's time.
+# Prepared statements that a connection keeps. APSW drops a statement that is not used in this number of executions, and
+# a small turn has about 90. With APSW's usual 100, preparing took a fifth of the scheduler's time.
 STATEMENTS_KEPT: Final = 400
 
 # Pages that a copy reads in one step. Between steps its caller can send signs of life.
