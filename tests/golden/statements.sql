@@ -184,7 +184,7 @@ SELECT job_id FROM jobs WHERE status IN ('pending', 'running') AND schedule IS N
 SELECT count(*) FROM jobs WHERE +owner_id = (SELECT owner_id FROM owners WHERE owner = ?) AND status IN ('pending', 'running') AND pending + running + unmade > 0;
 
 -- ADD_JOB
-INSERT INTO jobs (job_id, argv, artifacts, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, priority, queue, limits, unique_key, after_jobs, flow, task_array, max_fails, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, demand_id, next_fire_ms, created_ms, updated_ms, owner_id, metered, stdin_bytes, entries, files_bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+INSERT INTO jobs (job_id, argv, artifacts, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, priority, queue, limits, unique_key, after_jobs, flow, task_array, max_fails, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, demand_id, next_fire_ms, created_ms, updated_ms, owner_id, metered, stdin_bytes, entries, files_bytes, pending) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- FIND_UNIQUE
 SELECT unique_key, holder_id, (
