@@ -120,7 +120,8 @@ def job_spec(body: JobBody, seal: Seal = keeps_none, entries: Entries | None = N
     check_patterns("artifacts", body.artifacts or ())
     if body.user is not None and not USER_NAME.fullmatch(body.user):
         raise SpecError("user", "a user's name: a letter, then letters, digits and . _ -")
-    check_variables(body.env or {}, body.secret_env or {})
+    if body.env or body.secret_env:
+        check_variables(body.env or {}, body.secret_env or {})
     # An empty object or array is as good as none.
     launch = {name: None if value in ({}, ()) else value for name, value in launch_fields(body).items()}
     if body.secret_env:
@@ -182,6 +183,8 @@ def check_command(given: str | None) -> str:
 
 def check_tags(given: tuple[str, ...]) -> tuple[str, ...]:
     """The tags, each once, in order."""
+    if not given:
+        return ()
     tags = tuple(sorted(set(given)))
     if len(tags) > TAGS_MAX:
         raise SpecError("tags", f"at most {TAGS_MAX} tags, not {len(tags)}")
