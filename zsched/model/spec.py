@@ -108,7 +108,8 @@ def job_spec(body: JobBody, seal: Seal = keeps_none, entries: Entries | None = N
     check_umask("umask", body.umask)
     check_umask("umask_hint", body.umask_hint)
     check_stdin(body.stdin)
-    check_patterns("artifacts", body.artifacts or ())
+    if body.artifacts:
+        check_patterns("artifacts", body.artifacts)
     if body.user is not None and not USER_NAME.fullmatch(body.user):
         raise SpecError("user", "a user's name: a letter, then letters, digits and . _ -")
     if body.env or body.secret_env:
@@ -124,7 +125,7 @@ def job_spec(body: JobBody, seal: Seal = keeps_none, entries: Entries | None = N
         name=name,
         command=command,
         stdin=body.stdin,
-        files=read_files("files", body.files or {}),
+        files=read_files("files", body.files) if body.files else (),
         schedule=cron,
         run_now=body.run_now,
         hold=_hold(body),
@@ -134,7 +135,7 @@ def job_spec(body: JobBody, seal: Seal = keeps_none, entries: Entries | None = N
         requires=read_requirements(body.labels),
         limits=_limits(body.limits or {}),
         unique=_unique(body.unique, recurring=cron is not None),
-        after=_after(body.after or (), recurring=cron is not None),
+        after=_after(body.after, recurring=cron is not None) if body.after else (),
         array=array,
         each=entries,
         max_fails=body.max_fails,
@@ -172,7 +173,7 @@ def _unique(given: str | None, *, recurring: bool) -> str | None:
 
 
 def _after(given: tuple[int | str, ...], *, recurring: bool) -> tuple[Dependency, ...]:
-    if given and recurring:
+    if recurring:
         raise SpecError("after", "not together with schedule, which says when the job runs")
     try:
         return parse_after(given)

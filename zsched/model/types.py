@@ -218,7 +218,7 @@ class JobSpec(JobFields, frozen=True, kw_only=True):
 
     def numbered(self, first: JobId) -> JobSpec:
         """The spec of a job in a request whose first job has this number: with numbers in the place of places."""
-        if self.flow is None and not any(dependency.placed for dependency in self.after):
+        if self.flow is None and not self.after:
             return self
         after = tuple(dependency.numbered(first) for dependency in self.after)
         return replace(self, after=after, flow=None if self.flow is None else first)
