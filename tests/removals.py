@@ -75,7 +75,7 @@ _REMOVALS: Final = (
         29,
         "the share of an owner grows with its kinds of jobs",
         "unit/test_dispatcher_queues.py::test_share_of_an_owner_does_not_grow_with_its_kinds_of_jobs",
-        never("placement._Placing._advance", "self._demands[best.demand.queue, best.demand.owner] > 1"),
+        ("ranking.Ranking.claimed", "= best.rank[2] + taken", "= best.rank[2]"),
     ),
     removal(
         29,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from msgspec.structs import replace
 
@@ -489,13 +487,13 @@ def test_ended_arrays_are_not_read_to_find_the_live_ones(base: Base) -> None:
 @pytest.mark.parametrize("why", ["held", "after", "cap", "date"])
 def test_tasks_that_were_not_made_at_the_deadline_expire_at_once(base: Base, why: str) -> None:
     parent = base.submit()
-    cases: dict[str, dict[str, Any]] = {
+    fields: dict[str, dict[str, object]] = {
         "held": {"hold": True},
         "after": {"after": parse_after([parent])},
         "cap": {},
         "date": {"run_at_ms": NOW + 4_999},
     }
-    job_id = submit(base, "0-99999%2", deadline_ms=NOW + 5_000, **cases[why])
+    job_id = submit(base, "0-99999%2", deadline_ms=NOW + 5_000, **fields[why])
     make(base)
     base.turn()
     later = NOW + 5_000
@@ -541,3 +539,29 @@ def test_tasks_that_run_again_do_not_wait_for_the_start_time(base: Base) -> None
     assert base.store.tasks_short()
     make(base)
     assert len(base.claim()) == 4
+
+
+def test_released_arrays_make_no_more_kinds_of_runs_than_there_may_be(
+    base: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zsched.store.tasks.DEMANDS_MAX", 2)
+    jobs = [submit(base, "0-1", limits={f"k{number}": 2}, hold=True) for number in range(4)]
+    make(base)
+    for job_id in jobs:
+        base.store.release(job_id, "ann", "", NOW)
+    make(base)
+    base.turn()
+    assert base.store.live_demands == 2
+    make(base)
+    base.store.rollback()
+    base.store.begin()
+    make(base)
+    assert base.store.live_demands == 2
+    ran = []
+    while claimed := start(base):
+        for run in claimed:
+            base.finish(run.run_id)
+            ran.append(run.job_id)
+        assert base.store.live_demands <= 2
+        base.turn()
+    assert sorted(ran) == sorted(jobs * 2)

@@ -688,11 +688,11 @@ _MUTANTS: Final = (
     ),
     mutant(
         "the first owner of a fair queue gets all room",
-        ("placement._Placing._spread", "most = fair_count(islice(_shares(ready), most + 1), most)", "pass"),
+        ("placement._Placing._spread", "most = fair_count(islice(ranking.shares(), most + 1), most)", "pass"),
     ),
     mutant(
         "each kind of an owner's jobs has a share",
-        never("placement._Placing._advance", "self._demands[best.demand.queue, best.demand.owner] > 1"),
+        ("ranking.Ranking.claimed", "= best.rank[2] + taken", "= best.rank[2]"),
     ),
     mutant(
         "an owner's jobs of lower priorities follow its high ones",

@@ -342,6 +342,22 @@ def test_number_of_live_demands_is_bounded(world: World, monkeypatch: pytest.Mon
     submit(world, queue="d")
 
 
+def test_an_owner_leaves_kinds_of_jobs_for_others(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zsched.scheduler.dispatcher.queues.OWNER_DEMANDS_MAX", 2)
+    ann, bob = token("ann"), token("bob")
+    (first, *_) = [submit(world, 1, ann, limits={key: 1})[0] for key in ("a", "b", "b")]
+    with pytest.raises(TooManyDemandsError, match="2 kinds of jobs of token:ann that differ"):
+        submit(world, 1, ann, limits={"c": 1})
+    submit(world, 1, bob, limits={"c": 1})
+    for key in ("d", "e", "f"):
+        submit(world, limits={key: 1})
+    world.cancel(first)
+    submit(world, 1, ann, limits={"c": 1})
+    world.restart()
+    with pytest.raises(TooManyDemandsError):
+        submit(world, 1, ann, limits={"d": 1})
+
+
 def test_rerun_and_edit_obey_the_number_of_live_demands(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("zsched.scheduler.dispatcher.queues.DEMANDS_MAX", 2)
     (ended,), (plain,) = submit(world, limits={"a": 1}), submit(world)

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from zsched.api import idempotency, shapes
 from zsched.api.body import FlowParts, convert, escaped
 from zsched.api.context import Context, answer, flow_id, parameters
-from zsched.api.jobs import demand_stored, read_content, read_job, submit
+from zsched.api.jobs import check_count_of_after, demand_stored, read_content, read_job, submit
 from zsched.api.problem import Problem, dotted
 from zsched.model import spans
 from zsched.model.flow import FlowError, in_order
@@ -87,8 +87,10 @@ def _specs(jobs: Mapping[str, Any], seal: Seal) -> dict[str, JobSpec]:
     """The jobs of a flow in an order in which they can be submitted. Raises a 400 Problem with all that is wrong."""
     faults: list[tuple[str, str]] = []
     afters: dict[str, list[object]] = {}
+    entries = {name: _after(job) for name, job in jobs.items()}
+    check_count_of_after(sum(map(len, entries.values())))
     try:
-        afters = in_order({name: _after(job) for name, job in jobs.items()})
+        afters = in_order(entries)
     except FlowError as error:
         faults += [(f"{_pointer(name)}/{field}".rstrip("/"), detail) for name, field, detail in error.faults]
     specs: dict[str, JobSpec] = {}

@@ -48,6 +48,13 @@ class Demand:
         return "stop" in self.needs
 
     @property
+    def whose(self) -> str:
+        """The owner to which such runs belong alone, by a fair queue or a key of limits; empty if any may have them."""
+        if self.owner or not self.limits:
+            return self.owner
+        return next((key.rpartition(" ")[0] for key, _ in self.limits if " " in key), "")
+
+    @property
     def tallied(self) -> bool:
         """Whether the store counts the pending and running runs of this demand."""
         return bool(self.owner or self.limits) or self.queue != DEFAULT_QUEUE

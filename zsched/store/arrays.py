@@ -84,6 +84,8 @@ class Arrays:
         self._live: set[JobId] | None = None
         # Those to look at.
         self._stirred: set[JobId] = set()
+        # Those whose tasks would be of one kind more than there may be (DEMANDS_MAX).
+        self._crowded: set[JobId] = set()
         # Deadlines of live arrays with unmade tasks.
         self._deadlines: dict[JobId, int] = {}
         # Those that this turn has submitted: the actor, and the bits of Blocked of their first runs.
@@ -126,6 +128,17 @@ class Arrays:
         else:
             self._deadlines.pop(state.job_id, None)
 
+    def crowd(self, job_id: JobId) -> None:
+        """An array waits until there may be one kind of runs more."""
+        self._crowded.add(job_id)
+
+    def stir_crowded(self, room: int) -> None:
+        """There may be some more kinds of runs."""
+        if self._crowded and room > 0:
+            chosen = sorted(self._crowded)[:room]
+            self._crowded.difference_update(chosen)
+            self._stirred.update(chosen)
+
     def stir_late(self, now_ms: int) -> None:
         """Tasks whose deadline has come are ended, whatever they wait for."""
         self._known()
@@ -144,6 +157,7 @@ class Arrays:
         """The turn was undone."""
         self._live = None
         self._stirred.clear()
+        self._crowded.clear()
         self.new.clear()
 
     def take(self) -> set[JobId]:

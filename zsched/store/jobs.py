@@ -127,6 +127,9 @@ class JobsWriter(DependenciesWriter):
     def live_demands(self) -> int:
         return self._tallies.live
 
+    def live_demands_of(self, owner: str) -> int:
+        return self._tallies.live_of(owner)
+
     def unique_holders(self, keys: Collection[str]) -> dict[str, JobId]:
         held = self._engine.execute_list(sql.FIND_UNIQUE, [(key,) for key in keys])
         return {

@@ -33,6 +33,8 @@ class Tallies:
         self._taken: Counter[str] = Counter()
         self._shares: Counter[tuple[str, str]] = Counter()
         self._limited: dict[DemandId, Demand] = {}
+        # Live demands of each owner.
+        self._kinds: Counter[str] = Counter()
         # Whether a demand with pending runs can't be read. It may have had limits.
         self._damaged = False
 
@@ -53,6 +55,11 @@ class Tallies:
         """Number of demands that are counted and have pending or running runs."""
         self._load()
         return len(self._live)
+
+    def live_of(self, owner: str) -> int:
+        """Number of those that belong to an owner alone."""
+        self._load()
+        return self._kinds[owner]
 
     def is_live(self, demand_id: DemandId) -> bool:
         self._load()
@@ -84,6 +91,7 @@ class Tallies:
         self._taken.clear()
         self._shares.clear()
         self._limited.clear()
+        self._kinds.clear()
         self._damaged = False
         for demand_id, wish, pending, running in self._execute(sql.LIVE_DEMANDS):
             if (demand := rows.readable_demand(wish)) is not None:
@@ -98,9 +106,11 @@ class Tallies:
         before = self._live.get(demand_id, (0, 0))
         pending, total = before[0] + pending, before[1] + running
         if pending or total:
+            if demand_id not in self._live:
+                self._kinds[demand.whose] += 1
             self._live[demand_id] = pending, total
-        else:
-            self._live.pop(demand_id, None)
+        elif self._live.pop(demand_id, None) is not None:
+            _add_to(self._kinds, demand.whose, -1)
         if demand.owner:
             _add_to(self._shares, (demand.queue, demand.owner), running)
         if demand.limits:

@@ -16,7 +16,7 @@ from zsched.model.arrays import TaskArray
 from zsched.model.blocked import Blocked
 from zsched.model.events import EventKind
 from zsched.model.lifecycle import Cause
-from zsched.model.limits import TASK_INDEX_MAX, TASKS_AHEAD_MAX
+from zsched.model.limits import DEMANDS_MAX, TASK_INDEX_MAX, TASKS_AHEAD_MAX
 from zsched.model.types import DemandId, JobId, JobSpec, Reason, RunId, WorkerId
 from zsched.model.units import counted
 from zsched.store import array_sql, ranges, sql, transitions
@@ -56,6 +56,7 @@ class TasksWriter(Lives):
 
     def make_tasks(self, now_ms: int, most: int) -> bool:
         self._arrays.stir_late(now_ms)
+        self._arrays.stir_crowded(DEMANDS_MAX - self._tallies.live)
         states = self._arrays.states(self._arrays.take())
         for place, state in enumerate(states):
             self._arrays.note(state)
@@ -65,6 +66,8 @@ class TasksWriter(Lives):
                 self._give_up(state, now_ms)
             elif self._is_late(state, now_ms):
                 self._expire_unmade(state, now_ms)
+            elif state.is_short and self._is_crowded(state):
+                self._arrays.crowd(state.job_id)
             elif state.is_short:
                 most -= self._fill(state, most, now_ms)
                 if most <= 0:
@@ -78,6 +81,13 @@ class TasksWriter(Lives):
         short = [state.job_id for state in touched if state.is_short and self._has_more(state.job_id)]
         self._arrays.stir(short)
         return bool(short)
+
+    def _is_crowded(self, state: ArrayState) -> bool:
+        """Whether runs of an array would be of one kind too many: a submit counts only the kinds that have runs."""
+        demand_id = DemandId(state.demand_id)
+        if not self._demand(demand_id).tallied or self._tallies.is_live(demand_id):
+            return False
+        return self._tallies.live >= DEMANDS_MAX
 
     def _has_more(self, job_id: JobId) -> bool:
         """Whether an array has tasks to be made, or runs that wait for a place alone."""

@@ -90,6 +90,9 @@ LIMIT_RUNS_MAX = 1_000_000
 # a turn grows with them. A submit of a further one is 429 with Retry-After.
 DEMANDS_MAX = 10_000
 
+# The same of one owner that has no scope operate: by its own keys of limits, or in a fair queue.
+OWNER_DEMANDS_MAX = 2_000
+
 # Queues that are paused or fair at the same time. One more is 409.
 QUEUES_MAX = 1_000
 

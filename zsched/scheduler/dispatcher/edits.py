@@ -84,7 +84,7 @@ def _check(store: Store, job: Job, edited: Job, command: EditJob) -> None:
     if edited.priority != job.priority:
         owners.demand_priority(owners.find_token(store, command.by), edited.priority)
     if edited.queue != job.queue:
-        queues.demand_few_kinds(store, int(store.adds_demand(edited)))
+        queues.demand_few_kinds(store, int(store.adds_demand(edited)), command.by)
     if edited.command != job.command:
         owners.demand_command(job, command.by)
 

@@ -7,17 +7,14 @@ so that a slot never waits for the network between two short runs.
 from __future__ import annotations
 
 import heapq
-from bisect import insort
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
-from itertools import islice, takewhile
-from operator import attrgetter
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from typing import Final
 
 from zsched.model.demand import Demand, why_unfit
 from zsched.model.limits import CLAIM_BYTES_MAX, CLAIM_INPUT_RUNS_MAX, CLAIM_LARGE_RUNS_MAX, CLAIM_RUNS_MAX
 from zsched.model.types import Now, Worker
+from zsched.scheduler.dispatcher.ranking import Ranking
 from zsched.scheduler.dispatcher.session import Session
 from zsched.store.contract import Claim, Claimed, Ready, Store
 
@@ -28,7 +25,6 @@ Room = Callable[[Store, Session], int]
 # Features of runs that bring as much as an input may have.
 _INPUTS: Final = ("files", "stdin")
 _LOWEST_PRIORITY: Final = -(2**31)
-_rank: Final = attrgetter("rank")
 
 
 def place(store: Store, sessions: Iterable[Session], lease_ms: int, now: Now, send: Send) -> bool:
@@ -102,32 +98,6 @@ def fair_count(shares: Iterable[int], room: int) -> int:
     return level - least - (filled - room) // count
 
 
-def _shares(ready: Sequence[Ready]) -> Iterator[int]:
-    """The share of each owner who competes with the first demand, which has a fair queue, in order."""
-    seen: set[str] = set()
-    for rival in takewhile(lambda other: other.rank[:2] == ready[0].rank[:2], ready):
-        if rival.demand.owner not in seen:
-            seen.add(rival.demand.owner)
-            yield rival.rank[2]
-
-
-def _with_share(ready: Ready, demand: Demand, share: int) -> Ready:
-    """A ready demand with a new share, if it has the owner and the queue of the other demand."""
-    if (ready.demand.queue, ready.demand.owner) != (demand.queue, demand.owner):
-        return ready
-    priority, age, _, run_id = ready.rank
-    return replace(ready, rank=(priority, age, share, run_id))
-
-
-def _with_queue_age(following: Ready, ready: Sequence[Ready]) -> Ready:
-    """A demand of a fair queue with the age that the queue's other demands of its priority have."""
-    for other in ready:
-        if other.priority == following.priority and other.demand.owner and other.demand.queue == following.demand.queue:
-            priority, _, share, run_id = following.rank
-            return replace(following, rank=(priority, other.rank[1], share, run_id))
-    return following
-
-
 def _kinds(sessions: Iterable[Session]) -> list[Worker]:
     """One worker of each kind: workers of a kind take the same demands."""
     return list({(session.worker.queues, session.worker.can): session.worker for session in sessions}.values())
@@ -144,8 +114,8 @@ class _Placing:
         self._bytes = 0
         # The ready demands, best first. Only our own claims change what is ready meanwhile.
         self._ready: list[Ready] | None = None
-        # How many of them are of the same fair queue and owner.
-        self._demands = Counter[tuple[str, str]]()
+        # The running runs of owners that were claimed, by queue and owner.
+        self._shares: dict[tuple[str, str], int] = {}
 
     @property
     def is_full(self) -> bool:
@@ -166,59 +136,38 @@ class _Placing:
             and session.paused_until_ms <= self._now.mono_ms
             and room(store, session) > 0
         ]
-        if self._ready is not None:
-            self._ready.sort(key=_rank)
-        # The demands before this place were passed: no open worker takes them.
-        place = 0
+        if not open_:
+            return True
+        if self._ready is None:
+            self._ready = store.ready(self._now.wall_ms)
+        if not self._ready:
+            return False
+        ahead = room is not free_slots
+        ranking = Ranking((each for each in self._ready if each.demand.plain or not ahead), self._shares)
         # One worker of each kind among the open ones, known once a demand was passed: there may be thousands of demands
         # that no worker takes, and thousands of workers.
         kinds: list[Worker] | None = None
-        while open_:
-            if self._ready is None:
-                self._ready = store.ready(self._now.wall_ms)
-                owned = (each.demand for each in self._ready if each.demand.owner)
-                self._demands.update((demand.queue, demand.owner) for demand in owned)
-            ready = self._ready
-            if not ready:
-                return False
-            if place == len(ready):
-                return True
-            best = ready[place]
-            if not (best.demand.plain or room is free_slots):
-                place += 1
-                continue
+        while open_ and (best := ranking.best) is not None:
             if kinds is not None and all(why_unfit(best.demand, worker) for worker in kinds):
-                place += 1
+                ranking.skip()
                 continue
-            taken = self._spread(ready[place:], open_, room)
+            taken = self._spread(best, ranking, open_, room)
             if self.is_full:
                 return False
             if taken:
-                self._advance(ready, place, taken)
+                ranking.claimed(taken, store.ready_next(best))
                 open_ = [session for session in open_ if room(store, session) > 0]
             else:
-                place += 1
+                ranking.skip()
                 kinds = kinds or _kinds(open_)
-        return True
+        self._ready = [*ranking, *(each for each in self._ready if ahead and not each.demand.plain)]
+        return bool(self._ready)
 
-    def _advance(self, ready: list[Ready], place: int, taken: int) -> None:
-        """Put the ready demands in order after runs of the one at `place` were claimed."""
-        best = ready.pop(place)
-        following = self._store.ready_next(best)
-        if following is not None:
-            if best.demand.owner and following.priority < best.priority:
-                following = _with_queue_age(following, ready)
-            insort(ready, following, place, key=_rank)
-        if self._demands[best.demand.queue, best.demand.owner] > 1:
-            # All demands of the owner have a larger share now.
-            ready[:] = [_with_share(other, best.demand, best.rank[2] + taken) for other in ready]
-            ready[place:] = sorted(ready[place:], key=_rank)
-
-    def _spread(self, ready: Sequence[Ready], sessions: Sequence[Session], room: Room) -> int:
+    def _spread(self, best: Ready, ranking: Ranking, sessions: Sequence[Session], room: Room) -> int:
         """Share the first demand's ready runs among the workers that fit it, those with most room first. Returns how
         many were claimed.
         """
-        store, best = self._store, ready[0]
+        store = self._store
         most_room_first = [
             (-room(store, session), place, session)
             for place, session in enumerate(sessions)
@@ -229,13 +178,11 @@ class _Placing:
         heapq.heapify(most_room_first)
         # Runs of another demand may be better than the later ones of this: none below the next best priority is taken
         # now. An owner of a fair queue may have more than others of a lower priority.
-        floor = next(
-            (other.priority for other in ready[1:] if other.demand.plain or room is free_slots), _LOWEST_PRIORITY
-        )
+        floor = ranking.next_priority
         most = sum(-entry[0] for entry in most_room_first)
         if best.demand.owner:
             floor = best.priority
-            most = fair_count(islice(_shares(ready), most + 1), most)
+            most = fair_count(islice(ranking.shares(), most + 1), most)
         waiting = store.ready_count(best.demand_id, most)
         taken = 0
         while not self.is_full and waiting > 0 and most_room_first:
@@ -245,7 +192,7 @@ class _Placing:
             count = min(-negative_room, share)
             if best.demand.probation:
                 count = min(count, probation_room(store, session, best.demand))
-            taken += self._claim(best, floor, session, count)
+            taken += self._claim(best, _LOWEST_PRIORITY if floor is None else floor, session, count)
             waiting -= count
         return taken
 

@@ -10,7 +10,7 @@ from typing import Literal
 from msgspec.structs import replace
 
 from zsched.model.access import Caller
-from zsched.model.limits import DEMANDS_MAX, QUEUES_MAX
+from zsched.model.limits import DEMANDS_MAX, OWNER_DEMANDS_MAX, QUEUES_MAX
 from zsched.model.queues import Queue, owned_key, shown_key
 from zsched.model.types import JobId, JobSpec, Now
 from zsched.scheduler.dispatcher import answers
@@ -54,11 +54,11 @@ QueueChange = PauseQueue | ResumeQueue | ShareQueue
 class TooManyDemandsError(FullError):
     """Too many different kinds of jobs are pending or running; the same command works when some have ended."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int, whose: str = "") -> None:
         RefusedError.__init__(
             self,
             "too_many_demands",
-            f"{DEMANDS_MAX} kinds of jobs that differ in queue, limits or owner are pending or running: submit again"
+            f"{most} kinds of jobs{whose} that differ in queue, limits or owner are pending or running: submit again"
             " when some have ended, or use fewer queues and keys",
         )
 
@@ -116,7 +116,13 @@ def demand_free_keys(store: Store, specs: Sequence[JobSpec]) -> None:
         named.add(key)
 
 
-def demand_few_kinds(store: Store, new: int) -> None:
-    """Raise TooManyDemandsError if this many new demands would make more than DEMANDS_MAX live ones."""
-    if new and store.live_demands + new > DEMANDS_MAX:
-        raise TooManyDemandsError
+def demand_few_kinds(store: Store, new: int, by: Caller) -> None:
+    """Raise TooManyDemandsError if this many new demands would make more than DEMANDS_MAX live ones, or more than
+    OWNER_DEMANDS_MAX of a caller that may act on its own jobs alone: then others have room for theirs.
+    """
+    if not new:
+        return
+    if store.live_demands + new > DEMANDS_MAX:
+        raise TooManyDemandsError(DEMANDS_MAX)
+    if not by.all_jobs and store.live_demands_of(by.owner) + new > OWNER_DEMANDS_MAX:
+        raise TooManyDemandsError(OWNER_DEMANDS_MAX, f" of {by.owner}")

@@ -40,7 +40,7 @@ def on_submit(store: Store, command: Submit, pending_max: int, now: Now) -> Made
         raise ConflictError("deadline", "A job could never start: set a deadline later than its run_at or delay")
     queues.demand_free_keys(store, specs)
     parents.demand_parents(store, specs, command.by)
-    queues.demand_few_kinds(store, store.count_new_demands(specs, command.by.owner))
+    queues.demand_few_kinds(store, store.count_new_demands(specs, command.by.owner), command.by)
     fires = [None if spec.schedule is None else schedule.next_fire_ms(spec.schedule, now.wall_ms) for spec in specs]
     metered = token is not None and token.pending_max is not None
     ids = store.submit(specs, fires, command.by.actor, now.wall_ms, owner=command.by.owner, metered=metered)

@@ -79,4 +79,4 @@ def admit_rerun(store: Store, job: Job, by: Caller) -> None:
     holder = None if job.unique is None else store.unique_holders([job.unique]).get(job.unique)
     if job.unique is not None and holder not in (None, job.job_id):
         raise UniqueError(shown_key(job.unique), holder)
-    queues.demand_few_kinds(store, int(store.adds_demand(job)))
+    queues.demand_few_kinds(store, int(store.adds_demand(job)), by)

@@ -54,6 +54,9 @@ class Jobs(Protocol):
     def live_demands(self) -> int:
         """Number of demands that name a queue, an owner or limits, and have pending or running runs."""
 
+    def live_demands_of(self, owner: str) -> int:
+        """Number of those that belong to an owner alone: by its own keys of limits, or in a fair queue."""
+
     def unique_holders(self, keys: Collection[str]) -> dict[str, JobId]:
         """For those of some unique keys that are not free, the job that has not ended. As this transaction sees it."""
 
