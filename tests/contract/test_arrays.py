@@ -234,6 +234,15 @@ def test_more_failures_than_allowed_cancel_what_has_not_started(base: Base) -> N
     assert {task.reason for task in tasks(base, job_id, CANCELLED)} == {"max_fails"}
 
 
+def test_array_gives_up_also_when_others_use_up_the_tasks_of_a_turn(base: Base) -> None:
+    job_id = submit(base, "0-3%2", max_fails=0)
+    first, _ = start(base)
+    submit(base, "0-99", priority=5)
+    base.finish(first.run_id, status=FAILED, exit_code=1)
+    assert make(base, 4)
+    assert counts(base, job_id) == (0, 1, 0, 1, 2)
+
+
 def test_retry_does_not_count_as_a_failure_of_the_task(base: Base) -> None:
     job_id = submit(base, "0-3%1", max_fails=0, policy=AGAIN)
     (first,) = start(base)
