@@ -194,16 +194,16 @@ class FollowersWriter(RerunsWriter):
                 change = Change(at_ms=now_ms, detail=why)
                 self._end_unmade(child_id, array, part, Reason.DEPENDENCY, change, {ranges.WAITS})
 
-    def _follow_again(self, job_id: JobId) -> None:
-        """Unmade tasks of an array wait for those of others again, if the array follows some."""
+    def _follow_again(self, job_id: JobId, part: Part) -> None:
+        """Unmade tasks of a part of an array wait for those of others again, if the array follows some."""
         leaders = self._execute(after.LEADERS, (job_id,))
         if not leaders:
             return
         array = self._array(job_id).array
-        self._ranges.change(job_id, array, ALL, {ranges.UNMADE}, (ranges.WAITS, None, None))
+        self._ranges.change(job_id, array, part, {ranges.UNMADE}, (ranges.WAITS, None, None))
         for (parent_id,) in leaders:
             self._watching().add(parent_id)
-            self._settle_part(parent_id, ALL)
+            self._settle_part(parent_id, part)
 
 
 def _near(tasks: Sequence[int]) -> list[list[int]]:
