@@ -90,8 +90,8 @@ class Times:
     def after_turn(self) -> None:
         """A run that has not started at its deadline ends then, whether or not a worker is there."""
         now_ms, wall_ms = self._timeline.now_ms, self._scheduler.clock.now().wall_ms
-        if self._scheduler.up and self._scheduler.stored:
-            self._latest_ms = {run: max(latest_ms, wall_ms) for run, latest_ms in self._latest_ms.items()}
+        # Also when the turn failed: a part of it may have been stored by itself.
+        self._latest_ms = {run: max(latest_ms, wall_ms) for run, latest_ms in self._latest_ms.items()}
         if not self._scheduler.up or not self._scheduler.stored or self._scheduler.engine.refusing:
             self._overdue_ms.clear()
             return
