@@ -99,6 +99,12 @@ EXAMPLES: Final = (
         {"status": "success", "queue": "nightly"},
     ),
     Example(
+        "labels",
+        {"command": "true", "labels": {"worker": "w1"}},
+        "zsched submit --label worker=w1 true",
+        {"status": "success", "labels": {"worker": "w1"}},
+    ),
+    Example(
         "limits",
         {"command": "true", "limits": {"db": 3}},
         "zsched submit --limit db=3 true",

@@ -54,7 +54,25 @@ def removal(promise: int, name: str, tests: str, *edits: Edit | tuple[str, str, 
 
 
 _REMOVALS: Final = (
-    # --- queues, limits, unique keys ---
+    # --- queues, labels, limits, unique keys ---
+    removal(
+        29,
+        "a worker's own name and host are labels that it can set",
+        "unit/test_matching.py::test_worker_takes_runs_that_ask_for_its_labels",
+        excerpt("demand.label", "if name == WORKER_LABEL:", "if False:"),
+    ),
+    removal(
+        29,
+        "labels are no part of the demand",
+        "unit/test_dispatcher_labels.py::test_run_goes_to_a_worker_with_all_its_labels",
+        excerpt("JobsWriter._demand_for", "requires=requires, ", ""),
+    ),
+    removal(
+        29,
+        "a job with labels looks at each worker",
+        "unit/test_dispatcher_labels.py::test_job_with_labels_looks_only_at_workers_that_have_them",
+        excerpt("Openings.with_labels", "if not labels:", "if True:"),
+    ),
     removal(
         29,
         "a claim of runs with limits takes what it is asked for",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from msgspec.structs import replace
 
@@ -234,6 +232,15 @@ def test_more_failures_than_allowed_cancel_what_has_not_started(base: Base) -> N
     make(base)
     assert job(base, job_id).status is RUNNING
     assert {task.reason for task in tasks(base, job_id, CANCELLED)} == {"max_fails"}
+
+
+def test_array_gives_up_also_when_others_use_up_the_tasks_of_a_turn(base: Base) -> None:
+    job_id = submit(base, "0-3%2", max_fails=0)
+    first, _ = start(base)
+    submit(base, "0-99", priority=5)
+    base.finish(first.run_id, status=FAILED, exit_code=1)
+    assert make(base, 4)
+    assert counts(base, job_id) == (0, 1, 0, 1, 2)
 
 
 def test_retry_does_not_count_as_a_failure_of_the_task(base: Base) -> None:
@@ -489,13 +496,13 @@ def test_ended_arrays_are_not_read_to_find_the_live_ones(base: Base) -> None:
 @pytest.mark.parametrize("why", ["held", "after", "cap", "date"])
 def test_tasks_that_were_not_made_at_the_deadline_expire_at_once(base: Base, why: str) -> None:
     parent = base.submit()
-    cases: dict[str, dict[str, Any]] = {
+    fields: dict[str, dict[str, object]] = {
         "held": {"hold": True},
         "after": {"after": parse_after([parent])},
         "cap": {},
         "date": {"run_at_ms": NOW + 4_999},
     }
-    job_id = submit(base, "0-99999%2", deadline_ms=NOW + 5_000, **cases[why])
+    job_id = submit(base, "0-99999%2", deadline_ms=NOW + 5_000, **fields[why])
     make(base)
     base.turn()
     later = NOW + 5_000

@@ -626,7 +626,7 @@ def test_a_step_that_judges_tasks_counts_what_it_changes_of_each_follower(base: 
     parent, *followers = submit(base, spec(array=tasks), *(spec("#1:same", array=tasks) for _ in range(4)))
     base.store.make_tasks(NOW, 100)
     for run in base.claim():
-        base.finish(run.run_id, status=SUCCESS if run.task % 2 else FAILED, exit_code=0 if run.task % 2 else 1)
+        base.finish(run.run_id, status=SUCCESS if run.task % 2 else FAILED, exit_code=int(not run.task % 2))
     base.store.end_jobs(NOW)
     left = f"SELECT count(*) FROM task_ranges WHERE job_id > {parent} AND state = 'waits'"
     judged = "SELECT sum(last_task - first_task + 1) FROM task_ranges WHERE state <> 'waits'"

@@ -11,6 +11,7 @@ import pytest
 from tests.contract.base import NOW, W1, W2, Base
 from zsched.model.demand import Demand
 from zsched.model.edits import JobEdit
+from zsched.model.requirements import Requirements
 from zsched.model.types import JobId, JobSpec, Policy, Reason, RunStatus
 from zsched.store import check, filters, sql
 from zsched.store.contract import JobFilter, Old
@@ -494,3 +495,24 @@ def test_check_finds_miscounted_demands(base: Base) -> None:
         base.store.begin()
     demand_id = base.store.ready(NOW)[0].demand_id
     assert found == [[], [f"demand {demand_id} counts (1, 5) pending and running runs, it has (1, 1)"]]
+
+
+# --- labels ---
+
+
+def test_labels_are_stored_and_part_of_the_demand(base: Base) -> None:
+    labels = Requirements(labels=(("disk", "ssd"), ("host", "h1")))
+    (job_id,), (plain,) = submit(base, requires=labels), submit(base)
+    job = base.store.job(job_id)
+    assert job is not None
+    assert job.requires == labels
+    assert [ready.demand for ready in base.store.ready(NOW)] == [Demand(requires=labels), Demand()]
+    assert base.store.live_demands == 1
+    (run,) = base.claim()
+    assert run.job_id == job_id
+    base.fail_lost(run.run_id)
+    assert base.store.ready(NOW)[-1].demand == Demand(requires=labels)
+    assert base.store.count_new_demands([JobSpec(name="j", command="true", requires=labels)], "") == 0
+    other = Requirements(labels=(("disk", "hdd"),))
+    assert base.store.count_new_demands([JobSpec(name="j", command="true", requires=other)], "") == 1
+    assert claim(base) == [plain]

@@ -19,6 +19,7 @@ from zsched.model.after import parse_after
 from zsched.model.arrays import Progress, parse_array
 from zsched.model.backoff import Backoff
 from zsched.model.records import Event, ForeignDecision, ForeignRuns
+from zsched.model.requirements import Requirements
 from zsched.model.types import (
     Job,
     JobId,
@@ -166,6 +167,7 @@ def entities() -> dict[str, Any]:
         owner="user:owner",
         priority=5,
         queue="nightly",
+        requires=Requirements(labels=(("disk", "ssd"),)),
         limits={"user:owner db": 3},
         unique="user:owner index",
         tags=("tag",),

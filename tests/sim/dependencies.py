@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 # What a turn reads as the time, and when its effects are judged, is no further apart.
 _LATE_MS: Final = TICK_MS_MAX + 1_000
+# How soon the next turn comes that goes on at once.
+_GAP_MS: Final = 100
 # Failures without a start, written by hand.
 _NEVER_RAN: Final = ("dependency", "expired", "quarantined")
 # The ends that each kind of dependency accepts, written by hand. `never`: it failed without a start.
@@ -81,6 +83,8 @@ class Dependencies:
         # The jobs that it has looked at, and the tasks that had not ended when it last did.
         self._looked: set[int] = set()
         self._live: set[tuple[int, int]] = set()
+        # When a turn has left something to judge.
+        self._left_ms: int | None = None
         # Since when, and since how many turns, a task could start, or end, and does not.
         self._late: dict[tuple[int, int], tuple[int, int]] = {}
 
@@ -235,7 +239,9 @@ class Dependencies:
         """What may start is free to, and what can't any more ends, within a turn or two."""
         if not self._scheduler.up or not self._scheduler.stored or self._scheduler.engine.refusing:
             self._late.clear()
+            self._left_ms = None
             return
+        self._check_goes_on()
         blocked = self._check_free()
         now_ms = self._timeline.now_ms
         before, self._late = self._late, {}
@@ -250,6 +256,16 @@ class Dependencies:
             still_ms = sum(max(0, min(end, now_ms) - max(start, since_ms)) for start, end in self._scheduler.still)
             if now_ms - since_ms - still_ms > _LATE_MS and turns > turns_max:
                 raise Violation(f"task {task} of job {job} waits, but {self._told(job)} have ended")
+
+    def _check_goes_on(self) -> None:
+        """A turn that has left something to judge is followed by the next one at once."""
+        scheduler, now_ms, left_ms = self._scheduler, self._timeline.now_ms, self._left_ms
+        self._left_ms = now_ms if scheduler.engine.look("SELECT 1 FROM settled LIMIT 1") else None
+        if left_ms is None or left_ms <= max(scheduler.started_ms, scheduler.slow_ms, scheduler.failed_ms):
+            return
+        still_ms = sum(max(0, min(end, now_ms) - max(start, left_ms)) for start, end in scheduler.still)
+        if now_ms - left_ms - still_ms > _GAP_MS:
+            raise Violation(f"the turn at {left_ms} ms has left something to judge, and the next one comes {now_ms} ms")
 
     def _check_free(self) -> set[tuple[int, int]]:
         """No run is free before it has what it needs. Returns the tasks of runs that wait for other jobs."""

@@ -847,7 +847,7 @@ _MUTANTS: Final = (
     mutant("a lease is not stored", ("transitions.CLAIM", "lease_ms = ?", "lease_ms = 0 * ?")),
     mutant(
         "a run that stops at a disconnect goes to any worker",
-        ("placement.fits", "why_unfit(ready.demand, session.worker)", "None"),
+        ("placement.fits", "not lacks(ready.demand, session.worker)", "True"),
     ),
     mutant(
         "a run that stops at a disconnect has no lease",

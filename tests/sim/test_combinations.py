@@ -721,19 +721,29 @@ TABLE: Final = (
         """
         worker w1 slots=4
         worker w2 slots=4 later
-        1000 submit a once lasts=1000
-        1000 submit b crash_limit=1 lasts=1000
+        worker w3 slots=4 later
+        worker w4 slots=4 later
+        1000 submit a once lasts=3000
+        1000 submit b crash_limit=2 lasts=3000
         1500 kill w1 both
         2000 start w2
-        8000 see a failed
-        8000 see b failed
-        8000 rerun a
-        8000 rerun b
-        12000 end
+        6500 see a failed
+        6500 see b running
+        6500 kill w2 both
+        12000 see b failed
+        12000 start w3
+        13000 rerun a
+        13000 rerun b
+        14000 see b running
+        17500 see a success
+        17500 rerun b
+        18500 kill w3 both
+        19000 start w4
+        30000 end
         """,
         """
         a success, 2 runs
-        b success, 2 runs
+        b success, 5 runs
         """,
     ),
     Row(

@@ -30,14 +30,20 @@ def has_lines(witness: Path, count: int) -> bool:
 
 def most_at_once(witness: Path) -> int:
     """The most runs that were there at once, by what each wrote at its start (+) and its end (-). Runs that were killed
-    with their worker count until the test wrote that they are gone (!).
+    with their worker count until then (!).
     """
     signs = [line.split() for line in lines(witness)]
     ended = {run for sign, run in signs if sign == "-"}
     live: set[str] = set()
-    most = 0
+    most, killed = 0, False
     for sign, run in signs:
-        live = live & ended if sign == "!" else live | {run} if sign == "+" else live - {run}
+        if sign == "!":
+            killed = True
+            live &= ended
+        elif sign == "-":
+            live.remove(run)
+        elif run in ended or not killed:
+            live.add(run)
         most = max(most, len(live))
     return most
 
@@ -85,14 +91,16 @@ def test_cap_holds_through_retries_holds_reruns_and_a_lost_worker(tmp_path: Path
             scheduler.post(f"/jobs/{number}/hold?task=150-160")
             scheduler.post(f"/jobs/{number}/rerun?task=0-5")
             scheduler.post(f"/jobs/{number}/cancel?task=190-194")
+            with witness.open("a", encoding="ascii") as signs:
+                signs.write("! w2\n")
             os.kill(lost.pid, signal.SIGKILL)
-        with witness.open("a", encoding="ascii") as signs:
-            signs.write("! w2\n")
         until(
             lambda: tasks(scheduler, number)["pending"] == 11 and not tasks(scheduler, number)["running"], within_s=90
         )
         scheduler.post(f"/jobs/{number}/release?task=150-160")
         until(lambda: tasks(scheduler, number)["success"] == 195, within_s=90)
         assert tasks(scheduler, number)["cancelled"] == 5
-        assert [run["status"] for run in scheduler.get(f"/jobs/{number}/runs?task=0")] == ["success"] * 2
+        # Before and after the rerun; the lost worker may have had one between them.
+        runs = scheduler.get(f"/jobs/{number}/runs?task=0")
+        assert sum(run["status"] == "success" for run in runs) == 2
         assert most_at_once(witness) == CAP

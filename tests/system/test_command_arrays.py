@@ -131,6 +131,25 @@ def test_tasks_are_cancelled_held_and_released(cli: Cli) -> None:
     assert cli("wait", str(job)) == (1, f"{job} cancelled (6 cancelled of 6 tasks)\n", "")
 
 
+def test_new_command_of_an_array_has_places_too(cli: Cli) -> None:
+    job = submitted(cli.good("submit", "--hold", "--array=5-6", "echo {}"))
+    cli.good("edit", str(job), "echo", "no {}")
+    cli.good("release", str(job))
+    cli.good("wait", str(job))
+    assert cli.good("logs", f"{job}.6") == "no 6\n"
+    job = submitted(cli.good("submit", "--hold", "--each=-", "echo {}", given=b"a b\n"))
+    code, _, err = cli("edit", str(job), "echo '{}'")
+    assert code == 2
+    assert "{} stands inside quotes" in err
+    with Client(cli.scheduler.url) as client:
+        assert client.get(job).edit(command="echo {} again").command == 'echo "$ZSCHED_ENTRY" again'
+    assert cli.good("edit", str(job), "--priority", "1", "--", "echo {} | cat") == f"{job} edited\n"
+    assert cli.scheduler.get(f"/jobs/{job}")["command"] == 'echo "$ZSCHED_ENTRY" | cat'
+    plain = cli.good("submit", "-q", "--hold", "true").strip()
+    cli.good("edit", plain, "find /etc -exec ls {} ;")
+    assert cli.scheduler.get(f"/jobs/{plain}")["command"] == "find /etc -exec ls {} ;"
+
+
 def test_progress_is_shown_on_a_terminal_and_ctrl_c_leaves_the_tasks(cli: Cli) -> None:
     job = submitted(cli.good("submit", "--array=0-3%1", "sleep 0.3; test {} != 1"))
     shown = cli.terminal("wait", str(job))

@@ -368,6 +368,26 @@ runpy.run_path({collect.__file__!r}, run_name="__main__")
     assert subprocess.run([sys.executable, "-I", "-S", "-c", attack], timeout=20).returncode == -signal.SIGALRM
 
 
+def test_guard_removes_no_file_by_a_link_that_was_put_there(scratch: Path, tmp_path: Path) -> None:
+    """The folder of a run that could not be started, which may be another user's already."""
+    tree(scratch, "inner/passwd")
+    tree(tmp_path / "etc", "passwd")
+    attack = f"""
+import os, sys
+from zsched.worker.process.scratch import Scratch
+inner = {str(scratch / "inner")!r}
+def hook(event, _):
+    if event == "os.remove" and not os.path.islink(inner):
+        os.rename(inner, inner + "2")
+        os.symlink({str(tmp_path / "etc")!r}, inner)
+sys.addaudithook(hook)
+Scratch.unmake({str(scratch)!r})
+"""
+    subprocess.run([sys.executable, "-P", "-c", attack], timeout=20, check=True)
+    assert (tmp_path / "etc" / "passwd").exists()
+    assert not (scratch / "inner2" / "passwd").exists()
+
+
 def test_program_writes_what_it_read_and_removes_the_rest(scratch: Path) -> None:
     tree(scratch, "a", "b/c")
     words = (sys.executable, "-I", "-S", collect.__file__, "", "0", "0", WORDS, str(scratch))

@@ -506,3 +506,33 @@ def test_queues_of_a_worker_are_names_or_a_star(text: str, queues: tuple[str, ..
 def test_invalid_queues_of_a_worker_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="queue"):
         values.queues(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "labels"),
+    [
+        ("", ()),
+        ("gpu=a100", (("gpu", "a100"),)),
+        ("zone=eu/1, disk=ssd  a=b=c", (("a", "b=c"), ("disk", "ssd"), ("zone", "eu/1"))),
+    ],
+)
+def test_labels_of_a_worker_are_names_and_values(text: str, labels: tuple[tuple[str, str], ...]) -> None:
+    assert values.labels(text) == labels
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("ssd", "invalid label 'ssd': use a name of letters"),
+        ("disk=", "invalid label 'disk=': use a name of letters"),
+        ("=ssd", "invalid label '=ssd': use a name of letters"),
+        ("worker=w2", "invalid label 'worker=w2': each worker has the labels worker and host"),
+        ("host=h2", "invalid label 'host=h2': each worker has the labels worker and host"),
+        ("a=1,a=2", "the label a has two values: give one of them"),
+        (f"a={'b' * 65}", "each of at most 64"),
+        (",".join(f"a{place}=1" for place in range(25)), "too many labels: 25; give at most 24"),
+    ],
+)
+def test_invalid_labels_of_a_worker_are_refused(text: str, why: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(why)):
+        values.labels(text)

@@ -8,12 +8,12 @@ import pytest
 
 from tests.unit.world import TEST, Peer, Poller, World
 from zsched.model.access import Caller
-from zsched.model.demand import Demand, why_unfit
+from zsched.model.demand import Demand, Lack, lacks
 from zsched.model.edits import JobEdit
 from zsched.model.limits import DEMANDS_MAX, QUEUES_MAX
 from zsched.model.types import JobId, JobSpec, OnDisconnect, Policy, RunStatus, Worker
 from zsched.protocol import Return
-from zsched.scheduler.dispatcher import placement
+from zsched.scheduler.dispatcher import openings, placement
 from zsched.scheduler.dispatcher.acts import Rerun
 from zsched.scheduler.dispatcher.commands import ConflictError, EditJob, Made, Submit
 from zsched.scheduler.dispatcher.placement import fair_count
@@ -111,15 +111,16 @@ def test_demands_without_a_taker_cost_a_look_for_each_kind_of_worker(
 ) -> None:
     looks: list[str] = []
 
-    def look(demand: Demand, worker: Worker) -> str | None:
+    def look(demand: Demand, worker: Worker) -> list[Lack]:
         looks.append(demand.queue)
-        return why_unfit(demand, worker)
+        return lacks(demand, worker)
 
     peers = [worker(world, name=f"w{number}") for number in range(10)]
     submit(world, queue="q0")
     for number in range(1, 50):
         submit(world, queue=f"q{number}")
-    monkeypatch.setattr(placement, "why_unfit", look)
+    for module in (openings, placement):
+        monkeypatch.setattr(module, "lacks", look)
     world.turn()
     assert len(looks) <= 3 * 50
     (plain,) = submit(world)

@@ -6,6 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from zsched.model.demand import Demand, why_unfit
+from zsched.model.requirements import Requirements
 from zsched.model.types import Worker, WorkerId, WorkerKind, WorkerStatus
 
 
@@ -54,3 +55,20 @@ def test_only_plain_runs_may_go_ahead(demand: Demand, plain: bool) -> None:
 def test_worker_takes_the_runs_of_its_queues(queues: tuple[str, ...], queue: str, fits: bool) -> None:
     reason = why_unfit(Demand(queue=queue), replace(worker(), queues=queues))
     assert reason == (None if fits else f"worker w1 doesn't serve the queue {queue}")
+
+
+@pytest.mark.parametrize(
+    ("labels", "missing"),
+    [
+        ((("disk", "ssd"),), ""),
+        ((("disk", "ssd"), ("host", "h1"), ("worker", "w1")), ""),
+        ((("disk", "hdd"),), "disk=hdd"),
+        ((("disk", "ssd"), ("gpu", "a100"), ("worker", "w2")), "gpu=a100, worker=w2"),
+        ((("host", "h2"),), "host=h2"),
+    ],
+)
+def test_worker_takes_runs_that_ask_for_its_labels(labels: tuple[tuple[str, str], ...], missing: str) -> None:
+    # A worker can't take the name of another one, or of its host.
+    labelled = replace(worker(), host="h1", labels={"disk": "ssd", "worker": "w2", "host": "h2"})
+    reason = why_unfit(Demand(requires=Requirements(labels=labels)), labelled)
+    assert reason == (f"worker w1 doesn't have the label {missing}" if missing else None)

@@ -47,6 +47,7 @@ STORE_ONLY = {
 # Options of `zsched submit` that are not named as their fields.
 OPTIONS = {
     "schedule": "--cron",
+    "labels": "--label",
     "limits": "--limit",
     "command": "<cmd>",
     "argv": "--no-shell",

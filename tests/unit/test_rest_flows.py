@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -220,6 +221,21 @@ def test_no_fault_of_a_flow_hides_another(rest: Rest) -> None:
         "#/jobs/c1/after/2": "y stands there twice: name it once",
         "#/jobs/c1/after": "the jobs wait for each other in a circle, c1 → c2 → c1: remove one of these",
     }
+
+
+def test_faults_of_a_large_flow_are_found_in_little_time(rest: Rest) -> None:
+    wrong = {f"number_{place:04}": {"command": "true", "after": [f"numbr_{place:04}"]} for place in range(2_000)}
+    begin_s = time.thread_time()
+    answer = rest.post("/flows", {"jobs": wrong})
+    assert time.thread_time() - begin_s < 5
+    assert answer.json["error"].endswith("; and 1980 more")
+    assert faults(answer)["#/jobs/number_0000/after/0"] == "the flow has no job numbr_0000"
+    assert faults(answer)["#/jobs"] == "1980 more faults are not listed"
+    ring = {f"j{place}": {"command": "true", "after": [f"j{(place + 1) % 2_000}"]} for place in range(2_000)}
+    (said,) = faults(rest.post("/flows", {"jobs": ring})).values()
+    assert said.count("→") == 9
+    many = {"a": {"command": "true", "after": ["12x"] * 20_001}}
+    assert rest.post("/flows", {"jobs": many}).status_code == 413
 
 
 def test_jobs_of_a_flow_are_named_by_their_names(rest: Rest) -> None:

@@ -22,10 +22,10 @@ DEFAULT = {"name": "default", "paused": False, "pending": 0, "running": 0}
 
 
 def test_fields_are_shown_where_they_are_not_the_usual_ones(rest: Rest) -> None:
-    given: dict[str, Any] = {"priority": -7, "queue": "gpu", "limits": {"db": 3}, "unique": "k"}
+    given: dict[str, Any] = {"priority": -7, "queue": "gpu", "labels": {"a": "b"}, "limits": {"db": 3}, "unique": "k"}
     job = rest.get(f"/jobs/{rest.submit(**given)}").json
     assert {name: job[name] for name in given} == given
-    plain = rest.get(f"/jobs/{rest.submit(priority=0, queue='default', limits={}, unique=None)}").json
+    plain = rest.get(f"/jobs/{rest.submit(priority=0, queue='default', labels={}, limits={}, unique=None)}").json
     assert plain.keys().isdisjoint(given)
 
 
@@ -39,6 +39,10 @@ def test_fields_are_shown_where_they_are_not_the_usual_ones(rest: Rest) -> None:
         ("queue", "*", "#/queue"),
         ("queue", "a b", "#/queue"),
         ("queue", "a" * 65, "#/queue"),
+        ("labels", {"disk": ""}, "#/labels"),
+        ("labels", {"a b": "c"}, "#/labels"),
+        ("labels", {"disk": 1}, "#/labels"),
+        ("labels", {f"k{n}": "v" for n in range(17)}, "#/labels"),
         ("limits", {"db": 0}, "#/limits"),
         ("limits", {"a b": 1}, "#/limits"),
         ("limits", {"": 1}, "#/limits"),

@@ -340,6 +340,8 @@ class Peer:
         self.lock = (1, 2)
         self.can: tuple[str, ...] = ()
         self.queues: tuple[str, ...] = ()
+        self.host = ""
+        self.labels: dict[str, str] = {}
         self.db = ""
         self.foreign: tuple[protocol.Foreign, ...] = ()
         self.heartbeat_ms = 10_000
@@ -367,6 +369,8 @@ class Peer:
             db=self.db,
             sent_ms=self.world.mono_ms,
             can=self.can,
+            host=self.host,
+            labels=self.labels,
             queues=self.queues,
             runs=self.listed(),
             foreign=self.foreign,

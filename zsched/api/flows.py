@@ -14,13 +14,14 @@ from msgspec.structs import replace
 from zsched.api import idempotency, shapes
 from zsched.api.body import FlowParts, convert, escaped
 from zsched.api.context import Context, answer, flow_id, parameters
-from zsched.api.jobs import demand_stored, read_content, read_job, submit
+from zsched.api.jobs import check_count_of_after, demand_stored, read_content, read_job, submit
 from zsched.api.problem import Problem, dotted
 from zsched.model import spans
 from zsched.model.flow import FlowError, in_order
 from zsched.model.limits import FAULTS_SHOWN_MAX, SPANS_SHOWN_MAX
 from zsched.model.spec import JobBody, Seal
 from zsched.model.types import JobId, JobSpec, RunStatus
+from zsched.model.units import counted
 from zsched.scheduler.dispatcher.commands import Made
 from zsched.store.contract import Submitted
 
@@ -87,8 +88,10 @@ def _specs(jobs: Mapping[str, Any], seal: Seal) -> dict[str, JobSpec]:
     """The jobs of a flow in an order in which they can be submitted. Raises a 400 Problem with all that is wrong."""
     faults: list[tuple[str, str]] = []
     afters: dict[str, list[object]] = {}
+    entries = {name: _after(job) for name, job in jobs.items()}
+    check_count_of_after(sum(map(len, entries.values())))
     try:
-        afters = in_order({name: _after(job) for name, job in jobs.items()})
+        afters = in_order(entries)
     except FlowError as error:
         faults += [(f"{_pointer(name)}/{field}".rstrip("/"), detail) for name, field, detail in error.faults]
     specs: dict[str, JobSpec] = {}
@@ -148,6 +151,7 @@ def _by_name(problem: Problem, names: list[str]) -> Problem:
 def _refusal(faults: list[tuple[str, str]]) -> Problem:
     shown = faults[:FAULTS_SHOWN_MAX]
     sentences = [f"{dotted(pointer).removeprefix('jobs.')}: {detail}" for pointer, detail in shown]
-    if len(faults) > len(shown):
-        sentences.append(f"and {len(faults) - len(shown)} more")
+    if more := len(faults) - len(shown):
+        sentences.append(f"and {more} more")
+        shown.append(("#/jobs", f"{counted(more, 'more fault')} {'is' if more == 1 else 'are'} not listed"))
     return Problem(400, "invalid_request", "; ".join(sentences), errors=tuple(shown))

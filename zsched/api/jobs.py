@@ -35,6 +35,7 @@ from zsched.api.runs import LOG, RunLog
 from zsched.api.tasks import tasks_of
 from zsched.host.files import PrivateFileError
 from zsched.model.after import misplaced
+from zsched.model.checks import REQUIRED
 from zsched.model.edits import EditBody, job_edit
 from zsched.model.entries import Entries
 from zsched.model.faults import SpecError
@@ -52,7 +53,7 @@ from zsched.model.limits import (
     WAIT_MS_MAX,
 )
 from zsched.model.output import cut
-from zsched.model.spec import REQUIRED, JobBody, Seal, job_spec
+from zsched.model.spec import JobBody, Seal, job_spec
 from zsched.model.types import Job, JobId, JobSpec, Run, RunId, RunStatus, Stream
 from zsched.scheduler.dispatcher import answers
 from zsched.scheduler.dispatcher.acts import Delete
@@ -163,11 +164,16 @@ def read_content(req: falcon.Request, digest: hashlib._Hash) -> object:
     return parse(body)
 
 
-def _check_after(specs: Sequence[JobSpec], pointer: Callable[[int], str]) -> None:
-    """Raises a 400 Problem for a job that waits for a later one of its request, and 413 for too many entries."""
-    if (count := sum(len(spec.after) for spec in specs)) > AFTER_PER_SUBMIT_MAX:
+def check_count_of_after(count: int) -> None:
+    """Raises a 413 Problem for too many entries of `after` in a request."""
+    if count > AFTER_PER_SUBMIT_MAX:
         sentence = f"One request takes at most {AFTER_PER_SUBMIT_MAX} entries of after, not {count}"
         raise Problem(413, "too_many", f"{sentence}: put a job between those that all wait for the same jobs")
+
+
+def _check_after(specs: Sequence[JobSpec], pointer: Callable[[int], str]) -> None:
+    """Raises a 400 Problem for a job that waits for a later one of its request, and 413 for too many entries."""
+    check_count_of_after(sum(len(spec.after) for spec in specs))
     for place, spec in enumerate(specs):
         if spec.after and (fault := misplaced(spec.after, place + 1)) is not None:
             raise invalid(f"{pointer(place)}/after/{fault[0]}", fault[1])

@@ -25,6 +25,7 @@ from zsched.model.limits import (
     FILES_MAX,
     GRACE_MS_MAX,
     INTEGER_MAX,
+    JOB_LABELS_MAX,
     JOB_LIMITS_MAX,
     LIMIT_RUNS_MAX,
     NAME_CHARS_MAX,
@@ -36,7 +37,7 @@ from zsched.model.limits import (
     STDIN_BYTES_MAX,
     TAGS_MAX,
 )
-from zsched.model.names import KEY_NAME, QUEUE_NAME, TAG
+from zsched.model.names import KEY_NAME, LABEL_NAME, LABEL_VALUE, QUEUE_NAME, TAG
 
 _NULL: Final[Schema] = {"type": "null"}
 
@@ -83,6 +84,19 @@ JOB: Final[Schema] = {
         "default": 0,
     },
     "queue": _text("Only workers that serve this queue run the job", "nightly", pattern=f"^{QUEUE_NAME.pattern}$"),
+    "labels": {
+        "description": "Labels that the worker must have; each worker has the labels `worker` and `host`",
+        "anyOf": [
+            {
+                "type": "object",
+                "propertyNames": {"pattern": f"^{LABEL_NAME.pattern}$"},
+                "additionalProperties": {"type": "string", "pattern": f"^{LABEL_VALUE.pattern}$"},
+                "maxProperties": JOB_LABELS_MAX,
+            },
+            _NULL,
+        ],
+        "examples": [{"disk": "ssd"}],
+    },
     "limits": {
         "description": "For each key, the number of runs with it that may be running when one of this job starts",
         "anyOf": [

@@ -19,7 +19,7 @@ from contextlib import closing
 from itertools import islice
 from typing import Self, Unpack
 
-from zsched.client import lists, many, template
+from zsched.client import everywhere, lists, many, template
 from zsched.client.arguments import check, check_fields, check_items
 from zsched.client.fleet import Fleet
 from zsched.client.http import (
@@ -194,6 +194,15 @@ class Client(Fleet, Outputs):
                 {"id": number, "name": body["name"], **_program(body), "status": "pending"} for number, body in missing
             ]
         return [Job(self, view) for view in views]
+
+    def submit_each_worker(
+        self, command: str | Sequence[str], *, idempotency_key: str | None = None, **fields: Unpack[Fields]
+    ) -> dict[str, Job]:
+        """Submit one job for each active worker that serves its queue and has its labels, all or none. Returns them by
+        worker. The key is as of `submit`. Raises ClientError if there is no such worker.
+        """
+        check_fields(fields, Fields)
+        return everywhere.submit(self, spec(command, **fields), idempotency_key)
 
     def submit_flow(self, jobs: Mapping[str, View], *, idempotency_key: str | None = None) -> dict[str, Job]:
         """Submit named jobs that wait for each other by `after`, all or none: docs/rest.md, POST /flows. Returns them

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple, Self, TypedDict, Unpack
 from urllib.parse import quote
 
-from zsched.client import task
+from zsched.client import task, template
 from zsched.client.arguments import check, check_fields
 from zsched.client.http import HOLD_S, LOOK_FACTOR, LOOK_S_MAX, LOOK_S_MIN, PATIENCE_S, Stream, View
 from zsched.client.many import WaitTimeout
@@ -224,6 +224,10 @@ class Job:
         """
         check("reason", reason, str)
         check_fields(changes, Changes)
+        if self.counts and "command" in changes:
+            # As in a submit.
+            variable = template.VARIABLE if "entries" in self.view else template.INDEX
+            changes["command"] = template.fill(changes["command"], variable)
         return self._change("PATCH", _query(reason=reason), changes)
 
     def _act(self, act: str, reason: str) -> Self:

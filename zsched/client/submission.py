@@ -49,10 +49,11 @@ class Placement(TypedDict, total=False):
 
 
 class TurnFields(TypedDict, total=False):
-    """When a job has its turn."""
+    """When a job has its turn, and on which workers."""
 
     priority: int | None
     queue: str | None
+    labels: Mapping[str, str] | None
     limits: Mapping[str, int] | None
     unique: str | None
     after: Sequence[int | str] | None

@@ -41,6 +41,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import cast
 
+from zsched.client import template
 from zsched.client.client import Changes, Client, Job, NotFound
 from zsched.commands import exits, options, recurring, selection, table, turn
 from zsched.commands.line import command_line
@@ -54,9 +55,12 @@ def main(argv: Sequence[str]) -> int:
     arguments = options.parse(__doc__, argv, lead=1)
     chosen = options.single(__doc__, arguments)
     changes = read_changes(arguments)
-    options.warn_of_own(__doc__, argv, options.words(arguments, "<cmd>"))
+    words = options.words(arguments, "<cmd>")
+    options.warn_of_own(__doc__, argv, words)
     with Client(options.text(arguments, "--url")) as client:
         number = selection.only(chosen, client)
+        if any(template.PLACE in word for word in words):
+            changes["command"] = command_of(client.get(number), words)
         try:
             job = Job(client, {"id": number}).edit(options.text(arguments, "--reason") or "", **changes)
         except NotFound:
@@ -67,6 +71,16 @@ def main(argv: Sequence[str]) -> int:
         state = f", {recurring.of_schedule(job)}{recurring.next_fire(job)}" if job.schedule is not None else ""
         print(f"{number}{'' if arguments['--quiet'] else f' edited{state}'}")
     return 0
+
+
+def command_of(job: Job, words: Sequence[str]) -> str:
+    """The command line of words with `{}`, which in an array stands for the entry or the index of each task."""
+    if not job.counts:
+        return command_line(words)
+    try:
+        return template.for_words(words) if "entries" in job.view else template.for_indexes(words)
+    except ValueError as error:
+        options.fail(__doc__, str(error))
 
 
 def read_changes(arguments: Mapping[str, options.Value]) -> Changes:

@@ -1,8 +1,8 @@
 """zsched run: submit a job, stream its output, and exit with its exit code.
 
 Usage:
-  zsched run [--limit=LIMIT]... [--env=VARIABLE]... [--secret-env=VARIABLE]... [--put=FILE]... [--get=PATTERN]...
-             [options] <cmd>...
+  zsched run [--limit=LIMIT]... [--label=LABEL]... [--env=VARIABLE]... [--secret-env=VARIABLE]... [--put=FILE]...
+             [--get=PATTERN]... [options] <cmd>...
 
 A single word is a command line for sh: `zsched run 'make && make test'`. Several words are a program and its arguments,
 which are quoted for sh: `zsched run ls -la`. Put zsched's options before the command. The job's stdout and stderr are
@@ -11,6 +11,8 @@ copied to stdout and stderr.
 Options:
   --name=NAME         Job name (the first 60 characters of the command).
   --queue=QUEUE       Queue of the job; only workers that serve it run the job (default).
+  --label=NAME=VALUE...
+                      Run on a worker with this label, such as disk=ssd, worker=w1 or host=db-3. May be repeated.
   --priority=NUMBER   From -1000 to 1000; jobs with a higher one start first (0).
   --limit=KEY=COUNT...
                       Start only while fewer than COUNT runs with this KEY are running, such as db=3. May be repeated.

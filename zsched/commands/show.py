@@ -142,8 +142,9 @@ def details(job: Job) -> Iterator[tuple[str, object]]:
     if "why" in view:
         yield "waits", "{detail} ({code})".format(**view["why"])
     for key in (
-        *("owner", "tags", "flow", "after", "queue", "priority", "limits", "unique", "array", "entries", "max_fails"),
-        *("schedule", "run_at", "deadline", "timeout", "kill_grace", "signal", "retries", "backoff", "retry_on"),
+        *("owner", "tags", "flow", "after", "queue", "labels", "priority", "limits", "unique"),
+        *("array", "entries", "max_fails", "schedule", "run_at", "deadline", "timeout", "kill_grace", "signal"),
+        *("retries", "backoff", "retry_on"),
         *("on_lost", "on_disconnect", "crash_limit", "user"),
         *("argv", "cwd", "cwd_hint", "umask", "umask_hint", "stdin_bytes", "files_bytes", "artifacts"),
     ):
@@ -184,8 +185,8 @@ def _shown(job: Job, key: str) -> object:
     match key:
         case "backoff":
             return _pauses(job.view[key])
-        case "limits":
-            return ", ".join(f"{key}={runs}" for key, runs in job.view[key].items())
+        case "labels" | "limits":
+            return ", ".join(f"{name}={value}" for name, value in job.view[key].items())
         case "artifacts":
             return " ".join(job.view[key])
         case "retry_on" | "tags":

@@ -1,8 +1,8 @@
 """zsched submit: submit a job, an array of tasks, or the jobs of a flow file.
 
 Usage:
-  zsched submit [--tag=TAG]... [--limit=LIMIT]... [--env=VARIABLE]... [--secret-env=VARIABLE]... [--put=FILE]...
-                [--get=PATTERN]... [options] [<cmd>...]
+  zsched submit [--tag=TAG]... [--limit=LIMIT]... [--label=LABEL]... [--env=VARIABLE]... [--secret-env=VARIABLE]...
+                [--put=FILE]... [--get=PATTERN]... [options] [<cmd>...]
 
 A single word is a command line for sh: `zsched submit 'make && make test'`. Several words are a program and its
 arguments, which are quoted for sh: `zsched submit ls -la`. Put zsched's options before the command; everything after
@@ -15,6 +15,8 @@ Options:
   --name=NAME         Job name (the first 60 characters of the command).
   --tag=TAG...        Tag the job with a word, such as nightly or team=data, for `zsched list --tag`. May be repeated.
   --queue=QUEUE       Queue of the job; only workers that serve it run the job (default).
+  --label=NAME=VALUE...
+                      Run on a worker with this label, such as disk=ssd, worker=w1 or host=db-3. May be repeated.
   --priority=NUMBER   From -1000 to 1000; jobs with a higher one start first (0).
   --limit=KEY=COUNT...
                       Start only while fewer than COUNT runs with this KEY are running, such as db=3. May be repeated.
@@ -63,6 +65,8 @@ Options:
                       one argument, which is also $ZSCHED_ENTRY. Without {} the line is the last argument. Without
                       <cmd> the line is the command. Empty lines are skipped. At most N at once: --array=%N.
   --each-line=FILE    The same as --each.
+  --each-worker       Submit one job for each active worker, for that worker alone: the workers that serve --queue and
+                      have each --label.
   --max-fails=COUNT   Of an array: when more tasks than this have failed, start no further ones.
   --idempotency-key=KEY
                       Make the submit repeatable: for seven days, the same KEY with the same job prints the job that
@@ -95,10 +99,11 @@ from contextlib import nullcontext
 from itertools import chain
 from typing import TypeVar
 
-from zsched.client import template
+from zsched.client import everywhere, template
 from zsched.client.client import PATIENCE_S, Client, ClientError, Fields, Job, Refused, View, spec
 from zsched.commands import exits, flow, options, placement, table, turn, variables, waiting
 from zsched.commands.line import command_line
+from zsched.model import spans
 from zsched.model.limits import ENTRY_BYTES_MAX, IDEMPOTENCY_KEY_CHARS_MAX
 
 ValueT = TypeVar("ValueT")
@@ -134,6 +139,8 @@ def submit(arguments: Mapping[str, options.Value]) -> int:
         show(body, entries, as_json=as_json)
         return 0
     with Client(options.text(arguments, "--url")) as client:
+        if arguments["--each-worker"]:
+            return submit_each_worker(client, body, key, arguments)
         job = store(client, body, entries, key)
         if not as_json:
             print(number(job, arguments), flush=True)
@@ -209,6 +216,8 @@ def check_options(arguments: Mapping[str, options.Value], words: Sequence[str], 
         options.fail(__doc__, "--max-fails goes with --array or --each")
     if array is not None and array.startswith("%") and file is None:
         options.fail(__doc__, f"--array={array} says only how many tasks run at once: write 0-15{array}, or add --each")
+    if arguments["--each-worker"] and (file is not None or arguments["--unique"] is not None):
+        options.fail(__doc__, "--each-worker submits several jobs: give no --each and no --unique key")
     if arguments["--stdin"] and file == "-":
         options.fail(__doc__, "--stdin and --each=- both read stdin: name a file for --each")
     if arguments["--no-shell"] and not words:
@@ -303,6 +312,21 @@ def store(client: Client, body: View, entries: Iterator[str] | None, key: str) -
             raise
         exits.say(str(error))
         return client.get(error.existing)
+
+
+def submit_each_worker(client: Client, body: View, key: str, arguments: Mapping[str, options.Value]) -> int:
+    """Submit the job for each active worker; returns the exit code. Raises ClientError."""
+    jobs = everywhere.submit(client, body, key)
+    numbers = spans.of_numbers(job.id for job in jobs.values())
+    if arguments["--range"]:
+        print(numbers, flush=True)
+    elif not arguments["--json"]:
+        for worker, job in jobs.items():
+            print(str(job.id) if arguments["--quiet"] else f"{number(job, arguments)} on {worker}", flush=True)
+    code = flow.wait(client, [*jobs.values()], arguments) if arguments["--wait"] else 0
+    if arguments["--json"]:
+        table.document([job.view for job in jobs.values()])
+    return code
 
 
 def number(job: Job, arguments: Mapping[str, options.Value]) -> str:

@@ -1,4 +1,4 @@
-"""Options of `submit` and `run` about when a job has its turn: queue, priority, limits and unique key."""
+"""Options of `submit` and `run` about when a job has its turn, and where: queue, labels, priority, limits, unique."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ def read(doc: str, arguments: Mapping[str, options.Value]) -> Fields:
         "priority": read_priority(doc, options.text(arguments, "--priority")),
         "unique": options.text(arguments, "--unique"),
     }
+    if labels := _labels(doc, arguments["--label"]):
+        fields["labels"] = labels
     if limits := _limits(doc, arguments["--limit"]):
         fields["limits"] = limits
     return fields
@@ -33,6 +35,16 @@ def read_priority(doc: str, given: str | None, option: str = "--priority") -> in
     if _WHOLE.fullmatch(given) is None:
         options.fail(doc, f"{option} takes a number, such as 10 or -10, not {given[:64]!r}")
     return int(given)
+
+
+def _labels(doc: str, given: options.Value) -> dict[str, str]:
+    assert isinstance(given, list)
+    labels: dict[str, str] = {}
+    for label in given:
+        name, equals, value = label.partition("=")
+        if not equals or labels.setdefault(name, value) != value:
+            options.fail(doc, f"--label takes NAME=VALUE, such as disk=ssd, each name once, not {label[:64]!r}")
+    return labels
 
 
 def _limits(doc: str, given: options.Value) -> dict[str, int]:

@@ -17,6 +17,8 @@ Options:
   --token-file=FILE              File (mode 0600) with a token of scope worker, to enrol from another host.
   --slots=COUNT                  Runs at the same time; 0 takes the CPUs that the worker may use (0).
   --queues=QUEUES                Queues whose jobs the worker runs, such as default,nightly; * for all (default).
+  --labels=LABELS                What jobs can ask of their worker, such as gpu=a100,disk=ssd, besides the labels worker
+                                 and host.
   --poll-interval=DURATION       How often an idle worker reports that it is ready (5s).
   --heartbeat-interval=DURATION  Heartbeat interval; at most a third of --worker-timeout (10s).
   --shutdown-grace=DURATION      Time that running jobs have to finish after SIGTERM (30s).

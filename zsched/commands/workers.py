@@ -54,8 +54,15 @@ def main(argv: Sequence[str]) -> int:
                 (*row, ",".join(worker.get("queues", (DEFAULT_QUEUE,))))
                 for row, worker in zip(rows, workers, strict=True)
             ]
+        if any("labels" in worker for worker in workers):
+            names = (*names, "labels")
+            rows = [(*row, _labels(worker)) for row, worker in zip(rows, workers, strict=True)]
         table.show(names, rows)
     return 0
+
+
+def _labels(worker: View) -> str:
+    return ",".join(f"{name}={value}" for name, value in worker.get("labels", {}).items())
 
 
 def remove(client: Client, names: Sequence[str]) -> int:

@@ -16,6 +16,7 @@ from typing import Final, Literal, TypeVar, cast
 from zsched.config import values
 from zsched.model.address import PostgresUrl
 from zsched.model.limits import PENDING_RUNS_MAX, SLOTS_MAX
+from zsched.model.requirements import Pairs
 from zsched.model.units import parse_size_bytes
 
 T = TypeVar("T")
@@ -208,6 +209,12 @@ class WorkerConfig:
         "QUEUES",
         values.queues,
         "queues whose jobs the worker runs, such as default,nightly; * for all",
+    )
+    labels: Pairs = setting(
+        "",
+        "LABELS",
+        values.labels,
+        "what jobs can ask of their worker, such as gpu=a100,disk=ssd, besides the labels worker and host",
     )
     poll_interval_ms: int = setting(
         "5s", "DURATION", values.duration_ms(100), "how often an idle worker reports that it is ready"

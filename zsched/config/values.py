@@ -10,8 +10,17 @@ from typing import Final, Literal
 from urllib.parse import urlsplit
 
 from zsched.model.address import PostgresUrl, is_url, parse_url
-from zsched.model.limits import NAME_CHARS_MAX, SCHEDULERS_MAX, WORKER_QUEUES_MAX
-from zsched.model.names import QUEUE_RULE, SERVED_QUEUE, USER_NAME, WORKER_NAME
+from zsched.model.limits import LABEL_CHARS_MAX, NAME_CHARS_MAX, SCHEDULERS_MAX, WORKER_LABELS_MAX, WORKER_QUEUES_MAX
+from zsched.model.names import (
+    LABEL_NAME,
+    LABEL_RULE,
+    LABEL_VALUE,
+    QUEUE_RULE,
+    SERVED_QUEUE,
+    USER_NAME,
+    WORKER_NAME,
+)
+from zsched.model.requirements import HOST_LABEL, WORKER_LABEL, Pairs, pairs
 from zsched.model.units import format_duration_ms, parse_duration_ms
 from zsched.security.endpoint import EndpointError, socket_path, split
 
@@ -185,6 +194,22 @@ def queues(text: str) -> tuple[str, ...]:
     if len(names) > WORKER_QUEUES_MAX:
         raise ValueError(f"too many queues: {len(names)}; give at most {WORKER_QUEUES_MAX}, or * for all")
     return names
+
+
+def labels(text: str) -> Pairs:
+    """Names and values, such as gpu=a100,disk=ssd."""
+    given: dict[str, str] = {}
+    for word in re.split(r"[\s,]+", text.strip()) if text.strip() else ():
+        name, _, value = word.partition("=")
+        if not LABEL_NAME.fullmatch(name) or not LABEL_VALUE.fullmatch(value) or len(value) > LABEL_CHARS_MAX:
+            raise ValueError(f"invalid label {word[:80]!r}: use {LABEL_RULE}, each of at most {LABEL_CHARS_MAX}")
+        if name in (WORKER_LABEL, HOST_LABEL):
+            raise ValueError(f"invalid label {word!r}: each worker has the labels worker and host; use another name")
+        if given.setdefault(name, value) != value:
+            raise ValueError(f"the label {name} has two values: give one of them")
+    if len(given) > WORKER_LABELS_MAX:
+        raise ValueError(f"too many labels: {len(given)}; give at most {WORKER_LABELS_MAX}")
+    return pairs(given)
 
 
 def optional(parse: Callable[[str], int]) -> Callable[[str], int | None]:

@@ -9,7 +9,7 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Final
 
 from zsched.model.after import AfterError, Ends, parse_after
-from zsched.model.limits import FAULTS_SHOWN_MAX
+from zsched.model.limits import CIRCLE_SHOWN_MAX, FAULTS_SHOWN_MAX, FLOW_NAMES_COMPARED_MAX
 
 # A job's name in a flow. Numbers name jobs that exist already.
 FLOW_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,127}")
@@ -49,7 +49,10 @@ def in_order(jobs: Mapping[str, Sequence[object]]) -> dict[str, list[object]]:
         known = set[str]()
         for place, entry in enumerate(after):
             found = _ENTRY.fullmatch(entry) if isinstance(entry, str) else None
-            fault = _fault(entry, jobs) if found is None or found[1] not in jobs else ""
+            fault = ""
+            if found is None or found[1] not in jobs:
+                # The others are only counted.
+                fault = _fault(entry, jobs) if len(faults) <= FAULTS_SHOWN_MAX else _FORMS
             if found is not None and not fault:
                 parent = f"{found[1]}{found[3] or ''}"
                 fault = f"{parent} stands there twice: name it once" if parent in known else ""
@@ -73,7 +76,8 @@ def _sorted(named: Mapping[str, list[str]], faults: list[Fault]) -> list[str]:
         except CycleError as error:
             # A list of jobs, each of which the next one waits for.
             circle = error.args[1]
-            way = " → ".join(circle)
+            shown = circle if len(circle) <= CIRCLE_SHOWN_MAX else [*circle[: CIRCLE_SHOWN_MAX - 2], "…", circle[-1]]
+            way = " → ".join(shown)
             what = f"the jobs wait for each other in a circle, {way}: remove one of these"
             faults.append((circle[-1], "after", what if len(circle) > 2 else "the job waits for itself: remove that"))
             if len(faults) > FAULTS_SHOWN_MAX:
@@ -96,7 +100,7 @@ def _fault(entry: object, jobs: Mapping[str, object]) -> str:
 
 
 def _unknown(name: str, jobs: Mapping[str, object]) -> str:
-    near = difflib.get_close_matches(name, jobs, 1)
+    near = difflib.get_close_matches(name, jobs, 1) if len(jobs) <= FLOW_NAMES_COMPARED_MAX else []
     return f"the flow has no job {name}" + (f"; did you mean {near[0]}?" if near else "")
 
 

@@ -28,6 +28,11 @@ ALL_QUEUES: Final = "*"
 KEY_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/=@+-]{0,63}")
 KEY_RULE: Final = "1 to 64 letters, digits and ._:/=@+-, a letter or digit first"
 
+# The name of a label and its value. A value may be the name of a worker, or of a host.
+LABEL_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,63}")
+LABEL_VALUE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/=@+-]{0,254}")
+LABEL_RULE: Final = "a name of letters, digits and ._/-, and a value of letters, digits and ._:/=@+-, such as disk=ssd"
+
 # An environment variable's name as every shell accepts it.
 VARIABLE_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 

@@ -11,6 +11,7 @@ from zsched.model.events import EventKind
 from zsched.model.files import pack
 from zsched.model.lifecycle import TERMINAL, Cause
 from zsched.model.names import DEFAULT_QUEUE
+from zsched.model.requirements import NOTHING, Requirements
 from zsched.model.types import DemandId, Job, JobId, JobSpec, OnLost, RunId, RunStatus, WorkerId
 from zsched.store import acts, array_sql, content_sql, rows, sql, transitions
 from zsched.store.contract import Cancelled, Target
@@ -21,7 +22,7 @@ from zsched.store.lives import PENDING, RUNNING, Change
 from zsched.store.tasks import ALL
 
 # What a job asks for: as Demand, without its owner. A tuple, because it is made for each job, and a demand for few.
-Asked = tuple[tuple[str, ...], bool, str, tuple[tuple[str, int], ...]]
+Asked = tuple[tuple[str, ...], bool, str, Requirements, tuple[tuple[str, int], ...]]
 
 
 class JobsWriter(DependenciesWriter):
@@ -50,8 +51,10 @@ class JobsWriter(DependenciesWriter):
         jobs: list[Row] = [
             (
                 *rows.row_of_job_fields(spec), *rows.row_of_policy(spec.policy),
+                *rows.row_of_requirements(spec.requires),
                 demand_id, next_fire_ms, now_ms, now_ms, owner_id, int(metered),
                 spec.stdin_bytes, spec.each.count if spec.each is not None else None, spec.files_bytes,
+                int(_runs_at_once(spec)),
             )
             for spec, demand_id, next_fire_ms in zip(specs, demands, next_fires, strict=True)
         ]  # fmt: skip
@@ -66,13 +69,13 @@ class JobsWriter(DependenciesWriter):
                 self._ledger.note(Note(at_ms=now_ms, actor=actor, became=EventKind.SCHEDULED, job_id=job_id))
             if spec.array is not None:
                 self._add_tasks(job_id, spec, actor, now_ms)
-            elif spec.schedule is None or spec.run_now:
+            if _runs_at_once(spec):
                 if spec.schedule is not None:
                     fires.append(len(at_once))
                 run: Row = (job_id, demand_id, spec.priority, now_ms)
                 at_once.append((job_id, demand_id, (*run, *_holds(spec, now_ms)) if held else run))
         statement = transitions.ADD_HELD_RUN if held else transitions.ADD_RUN
-        runs = self._make(Cause.SUBMIT, statement, at_once, Change(at_ms=now_ms, actor=actor))
+        runs = self._make(Cause.SUBMIT, statement, at_once, Change(at_ms=now_ms, actor=actor), counted=True)
         self._await_parents((job_id, spec.after) for job_id, spec in zip(job_ids, specs, strict=True))
         if fires:
             self._engine.sendmany(sql.ADD_FIRST_RUN, [(at_once[place][0], runs[place]) for place in fires])
@@ -93,13 +96,18 @@ class JobsWriter(DependenciesWriter):
 
     def _demand_for(self, asked: Asked, owner: str) -> Demand:
         """The demand of an owner's jobs."""
-        needs, once, queue, limits = asked
+        needs, once, queue, requires, limits = asked
         owner = owner if queue in self.queues.fair else ""
-        return Demand(needs=needs, once=once, queue=queue, owner=owner, limits=limits)
+        return Demand(needs=needs, once=once, queue=queue, requires=requires, owner=owner, limits=limits)
 
     def count_new_demands(self, specs: Sequence[JobSpec], owner: str) -> int:
         fair = self.queues.fair
-        keys = {_asked(spec) for spec in specs if spec.limits or spec.queue != DEFAULT_QUEUE or DEFAULT_QUEUE in fair}
+        all_count = DEFAULT_QUEUE in fair
+        keys = {
+            _asked(spec)
+            for spec in specs
+            if all_count or spec.limits or spec.queue != DEFAULT_QUEUE or spec.requires is not NOTHING
+        }
         return self._count_new([self._demand_for(key, owner) for key in keys])
 
     def adds_demand(self, job: Job) -> bool:
@@ -305,7 +313,12 @@ class JobsWriter(DependenciesWriter):
 
 def _asked(spec: JobSpec) -> Asked:
     limits = tuple(sorted(spec.limits.items())) if spec.limits else ()
-    return spec.needs, spec.policy.on_lost is OnLost.FAIL, spec.queue, limits
+    return spec.needs, spec.policy.on_lost is OnLost.FAIL, spec.queue, spec.requires, limits
+
+
+def _runs_at_once(spec: JobSpec) -> bool:
+    """Whether the submit of a job makes a run. That of an array makes its first runs in another way."""
+    return spec.array is None and (spec.schedule is None or spec.run_now)
 
 
 def _holds(spec: JobSpec, now_ms: int) -> Row:

@@ -63,15 +63,17 @@ def decoder(entity: type[S], *, lenient: bool = True) -> Callable[[Row], S]:
     for field in fields(entity):
         width = _width(field)
         starts.append(at)
-        value = f"row[{at}]" if width == 1 else f"row[{at}:{at + width}]"
+        # An entity is made of a part of the row, also if it has a single column.
+        single = width == 1 and not field.form.flat
+        value = f"row[{at}]" if single else f"row[{at}:{at + width}]"
         at += width
         read, default = _read(field, lenient), f"default_{field.name}"
         made = value if read is None else f"read_{field.name}({value})"
         names[f"read_{field.name}"] = read
         # NULL is the default, and no codec's business.
-        if width == 1 and field.default is None:
+        if single and field.default is None:
             made = made if read is None else f"None if {value} is None else {made}"
-        elif width == 1 and field.default is not REQUIRED and (read is not None or field.codec.nullable):
+        elif single and field.default is not REQUIRED and (read is not None or field.codec.nullable):
             names[default] = field.default
             made = f"{default} if {value} is None else {made}"
         arguments.append(f"    {field.name}={made},")

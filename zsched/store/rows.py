@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 from zsched.model.access import Token, WorkerKey
 from zsched.model.backoff import USUAL_BACKOFF, Backoff, read_backoff
@@ -13,6 +13,7 @@ from zsched.model.demand import Demand
 from zsched.model.names import DEFAULT_QUEUE
 from zsched.model.queues import Queue
 from zsched.model.records import Event, ForeignRuns, Instance
+from zsched.model.requirements import NOTHING, Requirements
 from zsched.model.types import Job, JobFields, JobId, Policy, Run, RunStatus, Worker
 from zsched.store.contract import Claimed, Submitted
 from zsched.store.engine import Row
@@ -36,6 +37,7 @@ claimed: Final = decoder(Claimed, lenient=False)
 
 row_of_job_fields: Final = encoder(JobFields)
 row_of_policy: Final = lru_cache(maxsize=256)(encoder(Policy))
+row_of_requirements: Final = lru_cache(maxsize=256)(encoder(Requirements))
 row_of_queue: Final = encoder(Queue)
 row_of_worker: Final = encoder(Worker)
 row_of_foreign: Final = encoder(ForeignRuns)
@@ -65,6 +67,8 @@ def demand_key(demand: Demand) -> str:
         asked["once"] = True
     if demand.queue != DEFAULT_QUEUE:
         asked["queue"] = demand.queue
+    if demand.requires != NOTHING:
+        asked["labels"] = demand.requires.labels
     if demand.owner:
         asked["owner"] = demand.owner
     if demand.limits:
@@ -80,9 +84,16 @@ def demand(text: str) -> Demand:
         probation=int(read["probation"]),
         once=read.get("once", False),
         queue=read.get("queue", DEFAULT_QUEUE),
+        requires=_requirements(read),
         owner=read.get("owner", ""),
         limits=tuple((str(key), int(runs)) for key, runs in read.get("limits", ())),
     )
+
+
+def _requirements(read: dict[str, Any]) -> Requirements:
+    if "labels" not in read:
+        return NOTHING
+    return Requirements(labels=tuple((str(name), str(value)) for name, value in read["labels"]))
 
 
 def readable_demand(text: str) -> Demand | None:

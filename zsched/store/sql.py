@@ -8,6 +8,7 @@ from zsched.model.access import Token, WorkerKey
 from zsched.model.lifecycle import Cause
 from zsched.model.order import Order
 from zsched.model.records import Event, ForeignRuns, Instance
+from zsched.model.requirements import Requirements
 from zsched.model.types import Job, JobFields, Policy, Run, RunStatus, Worker
 from zsched.store.mapping import columns, insert, stored_columns
 from zsched.store.moves import MOVED, guard
@@ -112,13 +113,13 @@ UNFINISHED: Final = """
 UNFINISHED_OF: Final = f"{UNFINISHED} AND +{OWNED}"
 COUNT_LIVE_OF: Final = f"""
     SELECT count(*) FROM jobs WHERE +{OWNED} AND status IN ('pending', 'running') AND {LIVE_TASKS}"""
-# Rows of JobFields and of Policy come after the id.
+# Rows of JobFields, of Policy and of Requirements come after the id.
 ADD_JOB: Final = insert(
     "jobs",
     (
-        *("job_id", *stored_columns(JobFields), *stored_columns(Policy)),
+        *("job_id", *stored_columns(JobFields), *stored_columns(Policy), *stored_columns(Requirements)),
         *("demand_id", "next_fire_ms", "created_ms", "updated_ms", "owner_id", "metered", "stdin_bytes"),
-        *("entries", "files_bytes"),
+        *("entries", "files_bytes", "pending"),
     ),
 )
 # The given unique keys that a live job holds. Only the newest run of a job can be live.

@@ -58,7 +58,8 @@ class TasksWriter(Lives):
         self._arrays.stir_late(now_ms)
         self._arrays.stir_crowded(DEMANDS_MAX - self._tallies.live)
         states = self._arrays.states(self._arrays.take())
-        for place, state in enumerate(states):
+        # All are looked at: the end of an array must not wait until others have made their tasks.
+        for state in states:
             self._arrays.note(state)
             if not state.live:
                 self._arrays.ended(state.job_id)
@@ -69,10 +70,10 @@ class TasksWriter(Lives):
             elif state.is_short and self._is_crowded(state):
                 self._arrays.crowd(state.job_id)
             elif state.is_short:
-                most -= self._fill(state, most, now_ms)
+                if most > 0:
+                    most -= self._fill(state, most, now_ms)
                 if most <= 0:
-                    self._arrays.stir(state.job_id for state in states[place:])
-                    break
+                    self._arrays.stir([state.job_id])
         self._arrays.new.clear()
         return most <= 0
 

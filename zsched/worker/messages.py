@@ -102,6 +102,7 @@ class Hello(Message, frozen=True):
     access: str = ""
     token_file: str = ""
     queues: tuple[str, ...] = ()
+    labels: dict[str, str] = {}
     snapshot: Snapshot = Snapshot(State(""))
 
 

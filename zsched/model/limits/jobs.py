@@ -86,8 +86,11 @@ QUEUE_CHARS_MAX = 64
 JOB_LIMITS_MAX = 8
 LIMIT_RUNS_MAX = 1_000_000
 
-# Kinds of jobs that differ in queue, limits or the owner of a fair queue and have pending or running runs. The cost of
-# a turn grows with them. A submit of a further one is 429 with Retry-After.
+# Labels that a job may require of its worker. More is 400.
+JOB_LABELS_MAX = 16
+
+# Kinds of jobs that differ in queue, limits, requirements or the owner of a fair queue and have pending or running
+# runs. The cost of a turn grows with them. A submit of a further one is 429 with Retry-After.
 DEMANDS_MAX = 10_000
 
 # The same of one owner that has no scope operate: by its own keys of limits, or in a fair queue.

@@ -63,6 +63,12 @@ AFTER_PER_SUBMIT_MAX = 20_000
 # Faults of one flow that an error names. The others are counted.
 FAULTS_SHOWN_MAX = 20
 
+# Jobs of a circle that an error about a flow names. Some of a longer one are left out.
+CIRCLE_SHOWN_MAX = 10
+
+# Jobs of a flow up to which an error suggests a similar name. Among more of them, a search takes too long.
+FLOW_NAMES_COMPARED_MAX = 200
+
 # Rows of one page of a list. A larger `limit` is cut to the maximum.
 PAGE_ROWS_MAX = 1_000
 PAGE_ROWS_DEFAULT = 100

@@ -44,6 +44,10 @@ WORKER_FACTS_BYTES_MAX = 4 * KIB
 # Queues that a worker may name. More is 400, or wrong usage.
 WORKER_QUEUES_MAX = 64
 
+# Labels of a worker in its settings, and characters of the name or the value of a label. More is wrong usage.
+WORKER_LABELS_MAX = 24
+LABEL_CHARS_MAX = 64
+
 # Runs that a worker executes at the same time. More is 400, or makes the frame invalid.
 SLOTS_MAX = 4_096
 

@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import Final
 
-from zsched.model.demand import Demand, why_unfit
+from zsched.model.demand import Demand, lacks
 from zsched.model.limits import CLAIM_BYTES_MAX, CLAIM_INPUT_RUNS_MAX, CLAIM_LARGE_RUNS_MAX, CLAIM_RUNS_MAX
-from zsched.model.types import Now, Worker
+from zsched.model.types import Now
+from zsched.scheduler.dispatcher.openings import Openings
 from zsched.scheduler.dispatcher.ranking import Ranking
 from zsched.scheduler.dispatcher.session import Session
 from zsched.store.contract import Claim, Claimed, Ready, Store
@@ -78,7 +79,7 @@ def fits(store: Store, ready: Ready, session: Session) -> bool:
     """Whether a worker can take a run of the demand, when it has room."""
     if ready.demand.probation and probation_room(store, session, ready.demand) <= 0:
         return False
-    return why_unfit(ready.demand, session.worker) is None
+    return not lacks(ready.demand, session.worker)
 
 
 def fair_count(shares: Iterable[int], room: int) -> int:
@@ -96,11 +97,6 @@ def fair_count(shares: Iterable[int], room: int) -> int:
             level = share
     count = place + 1
     return level - least - (filled - room) // count
-
-
-def _kinds(sessions: Iterable[Session]) -> list[Worker]:
-    """One worker of each kind: workers of a kind take the same demands."""
-    return list({(session.worker.queues, session.worker.can): session.worker for session in sessions}.values())
 
 
 class _Placing:
@@ -128,14 +124,14 @@ class _Placing:
         False: nothing is ready any more, or nothing more may be claimed in this turn.
         """
         store = self._store
-        open_ = [
+        open_ = Openings(
             session
             for session in sessions
             if session.window
             and not session.withheld
             and session.paused_until_ms <= self._now.mono_ms
             and room(store, session) > 0
-        ]
+        )
         if not open_:
             return True
         if self._ready is None:
@@ -144,11 +140,10 @@ class _Placing:
             return False
         ahead = room is not free_slots
         ranking = Ranking((each for each in self._ready if each.demand.plain or not ahead), self._shares)
-        # One worker of each kind among the open ones, known once a demand was passed: there may be thousands of demands
-        # that no worker takes, and thousands of workers.
-        kinds: list[Worker] | None = None
+        # Once a demand was passed, the next ones are first compared with the kinds of workers.
+        passed = False
         while open_ and (best := ranking.best) is not None:
-            if kinds is not None and all(why_unfit(best.demand, worker) for worker in kinds):
+            if passed and not open_.take(best.demand):
                 ranking.skip()
                 continue
             taken = self._spread(best, ranking, open_, room)
@@ -156,21 +151,20 @@ class _Placing:
                 return False
             if taken:
                 ranking.claimed(taken, store.ready_next(best))
-                open_ = [session for session in open_ if room(store, session) > 0]
             else:
                 ranking.skip()
-                kinds = kinds or _kinds(open_)
+                passed = True
         self._ready = [*ranking, *(each for each in self._ready if ahead and not each.demand.plain)]
         return bool(self._ready)
 
-    def _spread(self, best: Ready, ranking: Ranking, sessions: Sequence[Session], room: Room) -> int:
+    def _spread(self, best: Ready, ranking: Ranking, open_: Openings, room: Room) -> int:
         """Share the first demand's ready runs among the workers that fit it, those with most room first. Returns how
         many were claimed.
         """
         store = self._store
         most_room_first = [
             (-room(store, session), place, session)
-            for place, session in enumerate(sessions)
+            for place, session in enumerate(open_.with_labels(best.demand.requires.labels))
             if fits(store, best, session)
         ]
         if not most_room_first:
@@ -194,6 +188,8 @@ class _Placing:
                 count = min(count, probation_room(store, session, best.demand))
             taken += self._claim(best, _LOWEST_PRIORITY if floor is None else floor, session, count)
             waiting -= count
+            if room(store, session) <= 0:
+                open_.close(session)
         return taken
 
     def _claim(self, best: Ready, floor: int, session: Session, count: int) -> int:

@@ -58,8 +58,8 @@ class TooManyDemandsError(FullError):
         RefusedError.__init__(
             self,
             "too_many_demands",
-            f"{most} kinds of jobs{whose} that differ in queue, limits or owner are pending or running: submit again"
-            " when some have ended, or use fewer queues and keys",
+            f"{most} kinds of jobs{whose} that differ in queue, requirements, limits or owner are pending or running:"
+            " submit again when some have ended, or use fewer queues and keys",
         )
 
 

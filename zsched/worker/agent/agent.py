@@ -228,6 +228,7 @@ class Agent:
                 host=self._host,
                 agent=__version__,
                 can=CAN,
+                labels=hello.labels,
                 queues=hello.queues,
                 runs=self._holdings.listed(),
                 foreign=self._holdings.foreign_listed(),

@@ -129,4 +129,5 @@ class _Guard:
             access=str(config.access or ""),
             token_file=str(config.token_file or ""),
             queues=config.queues,
+            labels=dict(config.labels),
         )

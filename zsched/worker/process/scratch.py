@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterable
@@ -92,12 +93,10 @@ class Scratch:
 
     @staticmethod
     def unmake(path: str) -> None:
-        """Remove a folder in which no job has run: it has at most the files that the guard itself has made."""
-        for folder, _, names in os.walk(path, topdown=False):
-            with contextlib.suppress(OSError):
-                for name in names:
-                    os.unlink(f"{folder}/{name}")
-                os.rmdir(folder)
+        """Remove a folder in which no job has run: it has at most the files that the guard itself has made. It may be
+        another user's by then, so each part is opened without following a link.
+        """
+        shutil.rmtree(path, ignore_errors=True)
 
     def close(self) -> None:
         """Remove what is empty. The next guard removes the rest."""
