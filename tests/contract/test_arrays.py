@@ -597,3 +597,31 @@ def test_restored_tasks_without_runs_wait_for_the_leases_of_others(base: Base) -
     base.store.make_tasks(NOW + 30_000, 100)
     assert len(base.claim()) == 2
     assert counts(base, job_id)[1] == 2
+
+
+@pytest.mark.parametrize(
+    ("statement", "given", "search"),
+    [
+        (array_sql.PLACELESS, (1,), "runs_placeless (job_id=?)"),
+        (array_sql.LIVE_RUN, (1,), "runs_live_of_array (job_id=? AND task>?)"),
+        (array_sql.PENDING_DEMANDS, (1,), "runs_live_of_array (job_id=? AND task>?)"),
+        (array_sql.RUNS_OF_FEW, (1, 2, 3, 9, 9), "runs_of_array (job_id=? AND task>? AND task<?)"),
+        (array_sql.LOWEST_RANGE, (1, 1), "task_ranges_unmade (job_id=?)"),
+    ],
+    ids=["placeless", "live run", "demands", "runs of few tasks", "lowest range"],
+)
+def test_statements_about_an_array_read_no_other_runs(
+    base: Base, statement: str, given: tuple[int, ...], search: str
+) -> None:
+    submit(base, "0-9%2")
+    make(base)
+    base.turn()
+    steps = base.plan(statement, *given)
+    index, _, conditions = search.rstrip(")").partition(" (")
+    if base.engine.distant:
+        # Whatever the planner takes for a small table, the index has the conditions of the statement.
+        base.rows("SET LOCAL enable_seqscan = off")
+        assert any(index in step for step in base.plan(statement, *given)), steps
+    else:
+        assert any(index in step and conditions in step for step in steps), steps
+        assert not [step for step in steps if "runs_of_job" in step], steps
