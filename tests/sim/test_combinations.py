@@ -274,9 +274,11 @@ TABLE: Final = (
     Row(
         "dependency",
         "rerun",
-        "A rerun starts nothing that has waited, and is refused as long as it could not start.",
+        "A rerun starts nothing that has waited, and is refused as long as it could not start. It waits again for what"
+        " runs again, also when the scheduler has not handled its earlier end to the end.",
         """
-        worker w1 slots=4
+        scheduler judge=1
+        worker w1 slots=50
         1000 submit a lasts=200 code=7 attempts=1
         1100 submit b after=a lasts=100
         2000 see b failed
@@ -285,12 +287,27 @@ TABLE: Final = (
         3000 see a success
         3000 see b failed
         3000 rerun b
-        5000 end
+        5000 submit c array=0-19 lasts=500
+        5000 submit d lasts=300
+        5010 submit e after=d lasts=200
+        5010 submit f array=0-19 after=c:same lasts=10
+        5509 rerun d
+        5509 rerun e
+        5700 see d running
+        5700 see e pending
+        8000 end
         """,
         """
         a success, 2 runs
         b success, 1 run
+        c success
+        c.0-19 success, 1 run
+        d success, 2 runs
+        e success, 2 runs
+        f success
+        f.0-19 success, 1 run
         starts a a b
+        starts d e d e
         """,
     ),
     Row(
