@@ -33,20 +33,26 @@ TABLE: Final = (
         "dependency",
         "A job waits for all tasks of an array, for one of them, or task by task.",
         """
-        worker w1 slots=8
+        worker w1 slots=20
         1000 submit a array=0-2 lasts=500 code=7 tasks=1
+        1000 submit x array=0-2 lasts=900 code=7 tasks=0
         1100 submit b after=a array=0-1 lasts=100
         1100 submit c after=a:any lasts=100
         1100 submit d after=a:same array=0-2 lasts=100
         1100 submit e after=a.0 lasts=100
         1100 submit f after=a.1:failed lasts=100
         1100 submit g after=a.1 lasts=100
+        1100 submit h after=a:same,x:same array=0-2 lasts=100
+        1700 see h.2 pending
         4000 end
         """,
         """
         a failed
         a.0,2 success, 1 run
         a.1 failed exit 7, 1 run
+        x failed
+        x.0 failed exit 7, 1 run
+        x.1-2 success, 1 run
         b failed
         b.0-1 failed dependency, 0 runs
         c success, 1 run
@@ -56,6 +62,9 @@ TABLE: Final = (
         e success, 1 run
         f success, 1 run
         g failed dependency, 0 runs: it needs the success of task 1 of job 1, which failed
+        h failed
+        h.0-1 failed dependency, 0 runs
+        h.2 success, 1 run
         """,
     ),
     Row(
