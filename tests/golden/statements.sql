@@ -743,6 +743,9 @@ SELECT job_id, task_array, demand_id, priority, held_ms IS NULL AND cancel_ms IS
         run_at_ms, deadline_ms, max_fails, forgiven, unmade, pending, running, waiting, success, failed, cancelled
     FROM jobs WHERE job_id IN (VALUES (?)) AND task_array IS NOT NULL;
 
+-- TASK_ARRAY
+SELECT task_array FROM jobs WHERE job_id = ?;
+
 -- SHIFT_TASKS
 UPDATE jobs SET pending = pending + ?, running = running + ?, success = success + ?, failed = failed + ?,
         cancelled = cancelled + ?, unmade = unmade + ?, waiting = waiting + ?, updated_ms = ? WHERE job_id = ?;
@@ -927,15 +930,19 @@ SELECT run_id FROM runs WHERE run_id IN (VALUES (?));
 -- RUN_BETWEEN
 SELECT run_id FROM runs WHERE run_id BETWEEN ? AND ? LIMIT 1;
 
--- COUNT_RUNS
-SELECT count(*) FROM (SELECT 1 FROM runs WHERE job_id = ? LIMIT ?) AS found;
+-- SIZES
+SELECT r.run_id, coalesce((
+        SELECT coalesce(length(o.stdout_head), 0) + coalesce(length(o.stdout_tail), 0)
+            + coalesce(length(o.stderr_head), 0) + coalesce(length(o.stderr_tail), 0)
+        FROM outputs o WHERE o.run_id = r.run_id), 0)
+        + coalesce((SELECT length(a.data) FROM artifacts a WHERE a.run_id = r.run_id), 0)
+    FROM runs r WHERE r.job_id = ? ORDER BY r.run_id LIMIT ?;
 
 -- NOTE_REMOVING
 UPDATE jobs SET removing_ms = ? WHERE job_id = ? AND removing_ms IS NULL RETURNING job_id;
 
 -- DELETE_SOME_RUNS
-DELETE FROM runs WHERE run_id IN (SELECT r.run_id FROM runs r WHERE r.job_id = ? ORDER BY r.run_id LIMIT ?)
-    RETURNING run_id;
+DELETE FROM runs WHERE job_id = ? AND run_id <= ?;
 
 -- DELETE_SOME_RANGES
 DELETE FROM task_ranges WHERE job_id = ? AND first_task IN (
