@@ -11,7 +11,7 @@ from zsched.model.arrays import parse_array
 from zsched.model.backoff import Backoff
 from zsched.model.entries import pack
 from zsched.model.limits import TASKS_AHEAD_MAX
-from zsched.model.types import Job, JobId, JobSpec, OnDisconnect, OnLost, Policy, Reason, RunStatus
+from zsched.model.types import Job, JobId, JobSpec, OnDisconnect, OnLost, Policy, Reason, RunStatus, Stream
 from zsched.store import array_sql, ranges, retention
 from zsched.store.check import check
 from zsched.store.contract import Again, Claimed, Old, Restoration, Task
@@ -401,6 +401,24 @@ def test_runs_of_tasks_that_ran_several_times_are_removed_in_steps(base: Base, m
     assert base.rows("SELECT count(*) FROM runs") == [(2,)]
     assert base.store.retention.remove_more("ann", NOW)
     assert base.store.job(job_id) is None
+
+
+def test_runs_with_much_output_are_removed_in_smaller_steps(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "PURGE_RUNS_MAX", 4)
+    monkeypatch.setattr(retention, "PURGE_RUN_BYTES", 10)
+    base.by_hand = True
+    job_id = submit(base, "0-5")
+    for run, size in zip(start(base), (0, 0, 19, 29, 1_000, 0), strict=True):
+        base.finish(run.run_id, stdout=Stream(head=b"x" * size, total=size))
+    base.store.end_jobs(NOW)
+    base.turn()
+    left = []
+    assert base.store.retention.remove(job_id, "ann", "", NOW)
+    while base.store.job(job_id) is not None:
+        left.append(base.rows("SELECT count(*) FROM runs")[0][0])
+        assert base.store.retention.remove_more("ann", NOW)
+    assert left == [3, 2, 1]
+    base.turn()
 
 
 def test_ranges_of_an_array_that_is_removed_go_in_steps(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -207,9 +207,6 @@ UPDATE runs SET probation = 0
 -- PENDING_RUNS
 SELECT run_id, demand_id FROM runs WHERE job_id = $1 AND status || '' = 'pending';
 
--- PLACELESS
-SELECT 1 FROM runs WHERE job_id = $1 AND status || '' = 'pending' AND blocked IN (1, 5, 17) LIMIT 1;
-
 -- QUARANTINE
 UPDATE runs SET status = 'failed',
         reason = 'quarantined',

@@ -21,6 +21,7 @@ STATES: Final = """
         OR NOT EXISTS (SELECT 1 FROM dependencies d WHERE d.child_id = jobs.job_id AND d.judged = 0)),
         run_at_ms, deadline_ms, max_fails, forgiven, unmade, pending, running, waiting, success, failed, cancelled
     FROM jobs WHERE job_id IN (VALUES (?)) AND task_array IS NOT NULL"""
+TASK_ARRAY: Final = "SELECT task_array FROM jobs WHERE job_id = ?"
 SHIFT_TASKS: Final = """
     UPDATE jobs SET pending = pending + ?, running = running + ?, success = success + ?, failed = failed + ?,
         cancelled = cancelled + ?, unmade = unmade + ?, waiting = waiting + ?, updated_ms = ? WHERE job_id = ?"""
