@@ -1324,6 +1324,8 @@ EQUIVALENT: Final[dict[str, str]] = {
     "a task that ends is not noticed": "it wakes those who wait, and nobody waits here. contract/test_lifecycle.py tests it",
     "a job that ends is not noticed": "it wakes those who wait, and nobody waits here. contract/test_lifecycle.py tests it",
     **EXCUSED,
+    "a turn that has made tasks does not go on": "the next frame of a worker comes soon, and then the turns go on."
+    " test_combinations.py tests it (array, cap)",
     "tasks follow one of several arrays": "no array follows several ones in these seeds. test_combinations.py tests it"
     " (array, dependency)",
     "a rerun leaves its dependents to be judged by its earlier end": "a job must run again in the turns between its end and"
