@@ -11,7 +11,7 @@ from zsched.model.arrays import parse_array
 from zsched.model.backoff import Backoff
 from zsched.model.entries import pack
 from zsched.model.limits import TASKS_AHEAD_MAX
-from zsched.model.types import Job, JobId, JobSpec, OnDisconnect, OnLost, Policy, Reason, RunStatus
+from zsched.model.types import Job, JobId, JobSpec, OnDisconnect, OnLost, Policy, Reason, RunStatus, Stream
 from zsched.store import array_sql, ranges, retention
 from zsched.store.check import check
 from zsched.store.contract import Again, Claimed, Old, Restoration, Task
@@ -403,6 +403,24 @@ def test_runs_of_tasks_that_ran_several_times_are_removed_in_steps(base: Base, m
     assert base.store.job(job_id) is None
 
 
+def test_runs_with_much_output_are_removed_in_smaller_steps(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "PURGE_RUNS_MAX", 4)
+    monkeypatch.setattr(retention, "PURGE_RUN_BYTES", 10)
+    base.by_hand = True
+    job_id = submit(base, "0-5")
+    for run, size in zip(start(base), (0, 0, 19, 29, 1_000, 0), strict=True):
+        base.finish(run.run_id, stdout=Stream(head=b"x" * size, total=size))
+    base.store.end_jobs(NOW)
+    base.turn()
+    left = []
+    assert base.store.retention.remove(job_id, "ann", "", NOW)
+    while base.store.job(job_id) is not None:
+        left.append(base.rows("SELECT count(*) FROM runs")[0][0])
+        assert base.store.retention.remove_more("ann", NOW)
+    assert left == [3, 2, 1]
+    base.turn()
+
+
 def test_ranges_of_an_array_that_is_removed_go_in_steps(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retention, "PURGE_RUNS_MAX", 4)
     base.by_hand = True
@@ -597,3 +615,31 @@ def test_restored_tasks_without_runs_wait_for_the_leases_of_others(base: Base) -
     base.store.make_tasks(NOW + 30_000, 100)
     assert len(base.claim()) == 2
     assert counts(base, job_id)[1] == 2
+
+
+@pytest.mark.parametrize(
+    ("statement", "given", "search"),
+    [
+        (array_sql.PLACELESS, (1,), "runs_placeless (job_id=?)"),
+        (array_sql.LIVE_RUN, (1,), "runs_live_of_array (job_id=? AND task>?)"),
+        (array_sql.PENDING_DEMANDS, (1,), "runs_live_of_array (job_id=? AND task>?)"),
+        (array_sql.RUNS_OF_FEW, (1, 2, 3, 9, 9), "runs_of_array (job_id=? AND task>? AND task<?)"),
+        (array_sql.LOWEST_RANGE, (1, 1), "task_ranges_unmade (job_id=?)"),
+    ],
+    ids=["placeless", "live run", "demands", "runs of few tasks", "lowest range"],
+)
+def test_statements_about_an_array_read_no_other_runs(
+    base: Base, statement: str, given: tuple[int, ...], search: str
+) -> None:
+    submit(base, "0-9%2")
+    make(base)
+    base.turn()
+    steps = base.plan(statement, *given)
+    index, _, conditions = search.rstrip(")").partition(" (")
+    if base.engine.distant:
+        # Whatever the planner takes for a small table, the index has the conditions of the statement.
+        base.rows("SET LOCAL enable_seqscan = off")
+        assert any(index in step for step in base.plan(statement, *given)), steps
+    else:
+        assert any(index in step and conditions in step for step in steps), steps
+        assert not [step for step in steps if "runs_of_job" in step], steps

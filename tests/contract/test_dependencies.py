@@ -636,3 +636,24 @@ def test_a_step_that_judges_tasks_counts_what_it_changes_of_each_follower(base: 
     judge(base, 20)
     assert base.rows(left) == [(0,)]
     assert {job_id: base.status(job_id) for job_id in followers} == dict.fromkeys(followers, PENDING)
+
+
+def test_a_step_of_a_rerun_looks_at_its_own_tasks_of_the_other_array(base: Base) -> None:
+    parent, child = submit(base, spec(array=read_array("0-9")), spec("#1:same", array=read_array("0-9")))
+    base.store.make_tasks(NOW, 100)
+    for run in base.claim():
+        base.finish(run.run_id)
+    judge(base)
+    base.store.cancel(child, "ann", NOW)
+    judge(base)
+    step = base.store.rerun_tasks(Again(child, (2, 9), True), 3, "ann", "", NOW)
+    assert (step.done, step.after) == (0, 4)
+    step = base.store.rerun_tasks(Again(child, (2, 9)), 3, "ann", "", NOW)
+    assert (step.done, step.after) == (3, 4)
+    judge(base)
+    step = base.store.rerun_tasks(Again(child, (5, 9)), 3, "ann", "", NOW)
+    assert (step.done, step.after) == (3, 7)
+    assert base.rows("SELECT settled_id, first_task, last_task FROM settled") == [(parent, 5, 7)]
+    judge(base)
+    base.store.make_tasks(NOW, 100)
+    assert [run.task for run in base.claim()] == [2, 3, 4, 5, 6, 7]

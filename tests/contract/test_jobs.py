@@ -38,6 +38,13 @@ def test_jobs_of_one_submit_get_growing_ids_in_order_and_one_event(base: Base) -
     assert [(was, became) for was, became, *_ in base.events()] == [(None, "pending")]
 
 
+def test_a_submit_writes_each_job_once(base: Base) -> None:
+    base.store.submit([JobSpec(name="job", command="true")] * 10, [None] * 10, "test", NOW)
+    base.store.flush_counters(NOW)
+    # And 10 runs, their demand, an event, and the total of pending tasks.
+    assert base.store.rows_changed == 10 + 10 + 1 + 1 + 1
+
+
 def test_nothing_submitted_is_nothing_made(base: Base) -> None:
     assert base.store.submit([], [], "test", NOW) == []
     assert base.events() == []

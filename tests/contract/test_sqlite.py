@@ -67,6 +67,16 @@ def mode(path: Path) -> int:
 # --- the file ---
 
 
+def test_a_statement_stays_prepared_while_a_turn_executes_many_others(path: Path) -> None:
+    with closing(SqliteEngine(path)) as engine:
+        engine.execute("SELECT 'once a turn'")
+        for number in range(300):
+            engine.execute(f"SELECT {number}")
+        before = engine._connection.cache_stats()["misses"]
+        engine.execute("SELECT 'once a turn'")
+        assert engine._connection.cache_stats()["misses"] == before
+
+
 def test_the_settings_that_a_commit_relies_on_are_really_set(path: Path) -> None:
     open_writer(path, NOW).close()
     with closing(SqliteEngine(path)) as engine:

@@ -32,7 +32,7 @@ SELECT coalesce(max(lease_ms), 0) FROM (
 SELECT job_id, schedule, on_lost = 'fail', on_disconnect = 'stop' FROM jobs WHERE next_fire_ms <= ?;
 
 -- PENDING_DEMANDS
-SELECT demand_id, count(*) FROM runs WHERE of_array = 1 AND job_id = ? AND status IN ('pending', 'running') AND status = 'pending' GROUP BY demand_id;
+SELECT demand_id, count(*) FROM runs WHERE of_array = 1 AND job_id = ? AND task >= 0 AND status IN ('pending', 'running') AND status = 'pending' GROUP BY demand_id;
 
 -- DELAY
 UPDATE runs SET blocked = blocked | 2, due_ms = CASE WHEN due_ms > ? THEN due_ms ELSE ? END
@@ -184,7 +184,7 @@ SELECT job_id FROM jobs WHERE status IN ('pending', 'running') AND schedule IS N
 SELECT count(*) FROM jobs WHERE +owner_id = (SELECT owner_id FROM owners WHERE owner = ?) AND status IN ('pending', 'running') AND pending + running + unmade > 0;
 
 -- ADD_JOB
-INSERT INTO jobs (job_id, argv, artifacts, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, priority, queue, limits, unique_key, after_jobs, flow, task_array, max_fails, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, labels, demand_id, next_fire_ms, created_ms, updated_ms, owner_id, metered, stdin_bytes, entries, files_bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+INSERT INTO jobs (job_id, argv, artifacts, cwd, umask, cwd_hint, umask_hint, run_as, env, secret_env, name, command, schedule, run_at_ms, deadline_ms, tags, priority, queue, limits, unique_key, after_jobs, flow, task_array, max_fails, timeout_ms, grace_ms, early_signal, retries, backoff, retry_on, on_lost, on_disconnect, crash_limit, labels, demand_id, next_fire_ms, created_ms, updated_ms, owner_id, metered, stdin_bytes, entries, files_bytes, pending) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- FIND_UNIQUE
 SELECT unique_key, holder_id, (
@@ -617,7 +617,7 @@ UPDATE jobs SET cancel_by = NULL, cancel_ms = NULL, cancel_reason = NULL
 SELECT demand_id FROM jobs WHERE job_id = ?;
 
 -- SET_DEMAND
-UPDATE runs SET demand_id = ? WHERE of_array = 1 AND job_id = ? AND status IN ('pending', 'running') AND status = 'pending' AND demand_id = ?;
+UPDATE runs SET demand_id = ? WHERE of_array = 1 AND job_id = ? AND task >= 0 AND status IN ('pending', 'running') AND status = 'pending' AND demand_id = ?;
 
 -- PENDING_RUNS
 SELECT run_id, demand_id FROM runs WHERE job_id = ? AND status = 'pending';
@@ -743,9 +743,15 @@ SELECT job_id, task_array, demand_id, priority, held_ms IS NULL AND cancel_ms IS
         run_at_ms, deadline_ms, max_fails, forgiven, unmade, pending, running, waiting, success, failed, cancelled
     FROM jobs WHERE job_id IN (VALUES (?)) AND task_array IS NOT NULL;
 
+-- TASK_ARRAY
+SELECT task_array FROM jobs WHERE job_id = ?;
+
 -- SHIFT_TASKS
 UPDATE jobs SET pending = pending + ?, running = running + ?, success = success + ?, failed = failed + ?,
         cancelled = cancelled + ?, unmade = unmade + ?, waiting = waiting + ?, updated_ms = ? WHERE job_id = ?;
+
+-- START_LATER
+UPDATE jobs SET run_at_ms = ? WHERE job_id = ?;
 
 -- FORGIVE
 UPDATE jobs SET forgiven = ? WHERE job_id = ?;
@@ -761,10 +767,10 @@ UPDATE runs SET blocked = blocked & ~1 WHERE run_id IN (
     RETURNING run_id;
 
 -- PLACELESS
-SELECT 1 FROM runs WHERE job_id = ? AND status = 'pending' AND blocked IN (1, 5, 17) LIMIT 1;
+SELECT 1 FROM runs WHERE status = 'pending' AND blocked IN (1, 5, 17) AND job_id = ? LIMIT 1;
 
 -- LIVE_ALL
-of_array = 1 AND job_id = ? AND status IN ('pending', 'running');
+of_array = 1 AND job_id = ? AND task >= 0 AND status IN ('pending', 'running');
 
 -- LEAVE_PLACES
 UPDATE runs SET blocked = blocked | 1 WHERE of_array = 1 AND job_id = ? AND task BETWEEN ? AND ? AND status IN ('pending', 'running') AND status = 'pending' AND blocked & 1 = 0 RETURNING run_id;
@@ -789,20 +795,25 @@ SELECT r.task, r.status, r.reason FROM
     (SELECT max(run_id) AS last_id FROM runs WHERE of_array = 1 AND job_id = ? AND task BETWEEN ? AND ?
         GROUP BY task) AS l JOIN runs r ON r.run_id = l.last_id;
 
--- RUNS_OF_TASKS
+-- RUNS_OF_MANY
 SELECT run_id, job_id, CASE WHEN of_array = 1 THEN task END, attempt, worker_id, status, reason, detail, due_ms, blocked, avoids, exit_code, signal, crashes, failures, returns, probation, claimed_ms, started_ms, finished_ms, cancel_ms, created_ms FROM runs WHERE of_array = 1 AND job_id = ? AND task BETWEEN ? AND ? AND run_id < ?
     ORDER BY run_id DESC LIMIT ?;
+
+-- RUNS_OF_FEW
+SELECT run_id, job_id, CASE WHEN of_array = 1 THEN task END, attempt, worker_id, status, reason, detail, due_ms, blocked, avoids, exit_code, signal, crashes, failures, returns, probation, claimed_ms, started_ms, finished_ms, cancel_ms, created_ms FROM runs WHERE of_array = 1 AND job_id = ? AND task BETWEEN ? AND ? AND +run_id < ?
+    ORDER BY +run_id DESC LIMIT ?;
 
 -- LAST_RUNS
 SELECT run_id, job_id, CASE WHEN of_array = 1 THEN task END, attempt, worker_id, status, reason, detail, due_ms, blocked, avoids, exit_code, signal, crashes, failures, returns, probation, claimed_ms, started_ms, finished_ms, cancel_ms, created_ms FROM runs WHERE run_id IN (
         SELECT max(run_id) FROM runs WHERE of_array = 1 AND job_id = ? AND task BETWEEN ? AND ? GROUP BY task);
 
 -- LIVE_RUN
-SELECT run_id, job_id, CASE WHEN of_array = 1 THEN task END, attempt, worker_id, status, reason, detail, due_ms, blocked, avoids, exit_code, signal, crashes, failures, returns, probation, claimed_ms, started_ms, finished_ms, cancel_ms, created_ms FROM runs WHERE of_array = 1 AND job_id = ? AND status IN ('pending', 'running')
-    ORDER BY blocked, task LIMIT 1;
+SELECT run_id, job_id, CASE WHEN of_array = 1 THEN task END, attempt, worker_id, status, reason, detail, due_ms, blocked, avoids, exit_code, signal, crashes, failures, returns, probation, claimed_ms, started_ms, finished_ms, cancel_ms, created_ms FROM runs WHERE of_array = 1 AND job_id = ? AND task >= 0 AND status IN ('pending', 'running') ORDER BY blocked, task LIMIT 1;
 
 -- LOWEST_RANGE
-SELECT first_task, last_task, state, again, reason FROM task_ranges WHERE job_id = ? AND state = 'unmade' ORDER BY first_task LIMIT 1;
+SELECT first_task, last_task, state, again, reason FROM task_ranges WHERE job_id = ? AND first_task = (
+        SELECT u.first_task FROM task_ranges u WHERE u.job_id = ? AND u.state = 'unmade'
+        ORDER BY u.first_task LIMIT 1);
 
 -- RUNS_AGAIN
 SELECT 1 FROM task_ranges WHERE job_id = ? AND again = 1 AND state IN ('unmade', 'held', 'waits') LIMIT 1;
@@ -919,15 +930,19 @@ SELECT run_id FROM runs WHERE run_id IN (VALUES (?));
 -- RUN_BETWEEN
 SELECT run_id FROM runs WHERE run_id BETWEEN ? AND ? LIMIT 1;
 
--- COUNT_RUNS
-SELECT count(*) FROM (SELECT 1 FROM runs WHERE job_id = ? LIMIT ?) AS found;
+-- SIZES
+SELECT r.run_id, coalesce((
+        SELECT coalesce(length(o.stdout_head), 0) + coalesce(length(o.stdout_tail), 0)
+            + coalesce(length(o.stderr_head), 0) + coalesce(length(o.stderr_tail), 0)
+        FROM outputs o WHERE o.run_id = r.run_id), 0)
+        + coalesce((SELECT length(a.data) FROM artifacts a WHERE a.run_id = r.run_id), 0)
+    FROM runs r WHERE r.job_id = ? ORDER BY r.run_id LIMIT ?;
 
 -- NOTE_REMOVING
 UPDATE jobs SET removing_ms = ? WHERE job_id = ? AND removing_ms IS NULL RETURNING job_id;
 
 -- DELETE_SOME_RUNS
-DELETE FROM runs WHERE run_id IN (SELECT r.run_id FROM runs r WHERE r.job_id = ? ORDER BY r.run_id LIMIT ?)
-    RETURNING run_id;
+DELETE FROM runs WHERE job_id = ? AND run_id <= ?;
 
 -- DELETE_SOME_RANGES
 DELETE FROM task_ranges WHERE job_id = ? AND first_task IN (

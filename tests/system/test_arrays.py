@@ -100,5 +100,7 @@ def test_cap_holds_through_retries_holds_reruns_and_a_lost_worker(tmp_path: Path
         scheduler.post(f"/jobs/{number}/release?task=150-160")
         until(lambda: tasks(scheduler, number)["success"] == 195, within_s=90)
         assert tasks(scheduler, number)["cancelled"] == 5
-        assert [run["status"] for run in scheduler.get(f"/jobs/{number}/runs?task=0")] == ["success"] * 2
+        # Before and after the rerun; the lost worker may have had one between them.
+        runs = scheduler.get(f"/jobs/{number}/runs?task=0")
+        assert sum(run["status"] == "success" for run in runs) == 2
         assert most_at_once(witness) == CAP

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from zsched.model.backoff import Backoff
+from zsched.model.checks import BackoffBody
 from zsched.model.faults import SpecError
 from zsched.model.limits import (
     ARGV_BYTES_MAX,
@@ -17,7 +18,7 @@ from zsched.model.limits import (
     SECRETS_MAX,
     STDIN_BYTES_MAX,
 )
-from zsched.model.spec import BackoffBody, JobBody, job_spec
+from zsched.model.spec import JobBody, job_spec
 from zsched.model.types import JobSpec, OnDisconnect, OnLost, Policy
 
 

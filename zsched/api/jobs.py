@@ -35,6 +35,7 @@ from zsched.api.runs import LOG, RunLog
 from zsched.api.tasks import tasks_of
 from zsched.host.files import PrivateFileError
 from zsched.model.after import misplaced
+from zsched.model.checks import REQUIRED
 from zsched.model.edits import EditBody, job_edit
 from zsched.model.entries import Entries
 from zsched.model.faults import SpecError
@@ -52,7 +53,7 @@ from zsched.model.limits import (
     WAIT_MS_MAX,
 )
 from zsched.model.output import cut
-from zsched.model.spec import REQUIRED, JobBody, Seal, job_spec
+from zsched.model.spec import JobBody, Seal, job_spec
 from zsched.model.types import Job, JobId, JobSpec, Run, RunId, RunStatus, Stream
 from zsched.scheduler.dispatcher import answers
 from zsched.scheduler.dispatcher.acts import Delete

@@ -8,12 +8,12 @@ from typing import Annotated, Final
 from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import replace
 
-from zsched.model import spec
+from zsched.model import checks
 from zsched.model.backoff import Backoff
+from zsched.model.checks import BackoffBody, CrashLimit, Duration
 from zsched.model.failures import Failure
 from zsched.model.faults import SpecError
 from zsched.model.limits import GRACE_MS_MAX, PRIORITY_MAX, RETRIES_MAX
-from zsched.model.spec import BackoffBody, CrashLimit, Duration
 from zsched.model.types import Job, Policy
 
 
@@ -77,24 +77,26 @@ def job_edit(body: EditBody) -> JobEdit:
     """Check an edit, by the rules of a submit. Raises SpecError."""
     if body == EditBody():
         raise SpecError("", f"nothing to change: give at least one of {', '.join(EditBody.__struct_fields__)}")
-    cron = None if body.schedule is UNSET else spec.check_schedule(body.schedule)
+    cron = None if body.schedule is UNSET else checks.check_schedule(body.schedule)
     if cron is None and body.schedule is not UNSET:
         raise SpecError("schedule", "a recurring job keeps a schedule: DELETE the job to end it")
     deadline_ms, expiry_ms = _deadline(body)
     return JobEdit(
-        name=None if body.name is UNSET else spec.check_name(body.name),
-        command=None if body.command is UNSET else spec.check_command(body.command),
+        name=None if body.name is UNSET else checks.check_name(body.name),
+        command=None if body.command is UNSET else checks.check_command(body.command),
         schedule=cron,
-        tags=None if body.tags is UNSET else spec.check_tags(body.tags or ()),
+        tags=None if body.tags is UNSET else checks.check_tags(body.tags or ()),
         priority=None if body.priority is UNSET else body.priority,
-        queue=None if body.queue is UNSET else spec.check_queue(body.queue),
+        queue=None if body.queue is UNSET else checks.check_queue(body.queue),
         deadline_ms=deadline_ms,
         expiry_ms=expiry_ms,
-        timeout_ms=None if body.timeout is UNSET else spec.check_timeout(body.timeout) or 0,
-        grace_ms=None if body.kill_grace is UNSET else spec.check_duration("kill_grace", body.kill_grace, GRACE_MS_MAX),
+        timeout_ms=None if body.timeout is UNSET else checks.check_timeout(body.timeout) or 0,
+        grace_ms=None
+        if body.kill_grace is UNSET
+        else checks.check_duration("kill_grace", body.kill_grace, GRACE_MS_MAX),
         retries=None if body.retries is UNSET else body.retries,
-        backoff=None if body.backoff is UNSET else spec.check_backoff(body.backoff),
-        retry_on=None if body.retry_on is UNSET else spec.check_failures(body.retry_on or ()),
+        backoff=None if body.backoff is UNSET else checks.check_backoff(body.backoff),
+        retry_on=None if body.retry_on is UNSET else checks.check_failures(body.retry_on or ()),
         crash_limit=None if body.crash_limit is UNSET else 0 if body.crash_limit == "never" else body.crash_limit,
     )
 
@@ -105,4 +107,4 @@ def _deadline(body: EditBody) -> tuple[int | None, int | None]:
         return None, None
     if body.deadline is None:
         return 0, None
-    return spec.check_deadline(body.deadline)
+    return checks.check_deadline(body.deadline)

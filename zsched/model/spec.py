@@ -7,56 +7,50 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from operator import attrgetter
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
-from msgspec import Meta, Struct
+from msgspec import Meta
 
-from zsched.model import schedule
 from zsched.model.after import AfterError, Dependency, parse_after
-from zsched.model.arrays import TaskArray, read_array
-from zsched.model.backoff import USUAL_BACKOFF, Backoff
+from zsched.model.arrays import TaskArray
+from zsched.model.backoff import USUAL_BACKOFF
+from zsched.model.checks import (
+    BackoffBody,
+    CrashLimit,
+    Duration,
+    check_array,
+    check_backoff,
+    check_command,
+    check_deadline,
+    check_duration,
+    check_failures,
+    check_name,
+    check_queue,
+    check_schedule,
+    check_tags,
+    check_timeout,
+    time_ms,
+)
 from zsched.model.entries import Entries, pack
-from zsched.model.failures import Failure, parse_failures
+from zsched.model.failures import Failure
 from zsched.model.faults import SpecError
 from zsched.model.files import FileBody, check_patterns, read_files
 from zsched.model.launch import Launch, launch_fields
 from zsched.model.limits import (
     ARRAY_TASKS_MAX,
-    BACKOFF_FACTOR_MAX,
-    BACKOFF_MS_MAX,
-    COMMAND_BYTES_MAX,
     CRASH_LIMIT_DEFAULT,
-    CRASH_LIMIT_MAX,
-    DURATION_MS_MAX,
     GRACE_MS_DEFAULT,
     GRACE_MS_MAX,
     JOB_LIMITS_MAX,
     LIMIT_RUNS_MAX,
-    NAME_CHARS_MAX,
     PRIORITY_MAX,
     RETRIES_MAX,
-    SCHEDULE_CHARS_MAX,
-    TAGS_MAX,
 )
-from zsched.model.names import DEFAULT_QUEUE, KEY_NAME, KEY_RULE, QUEUE_NAME, QUEUE_RULE, TAG, USER_NAME
+from zsched.model.names import KEY_NAME, KEY_RULE, USER_NAME
 from zsched.model.program import argv_command, check_argv, check_folder, check_stdin, check_umask, check_variables
 from zsched.model.requirements import read_requirements
 from zsched.model.signals import early_signal_text, parse_early_signal, signal_fault
 from zsched.model.types import JobFields, JobSpec, OnDisconnect, OnLost, Policy
-from zsched.model.units import format_duration_ms, parse_duration_ms, parse_time
-
-Duration = str | int | float
-# `never`: a task survives any number of crashes.
-CrashLimit = Annotated[int, Meta(ge=1, le=CRASH_LIMIT_MAX)] | Literal["never"]
-
-
-class BackoffBody(Struct, forbid_unknown_fields=True, frozen=True):
-    """How long retries wait. Durations as in JobBody; `jitter` is the largest share by which a pause is shorter."""
-
-    initial: Duration = "5s"
-    factor: Annotated[float, Meta(ge=1, le=BACKOFF_FACTOR_MAX)] = 2.0
-    max: Duration = "1h"
-    jitter: Annotated[float, Meta(ge=0, le=1)] = 0.1
 
 
 class JobBody(Launch, forbid_unknown_fields=True, frozen=True):
@@ -95,9 +89,6 @@ class JobBody(Launch, forbid_unknown_fields=True, frozen=True):
     crash_limit: CrashLimit = CRASH_LIMIT_DEFAULT
 
 
-REQUIRED: Final = "Name and command are required"
-
-
 # Seals a secret: (name, value) → the text that is stored.
 Seal = Callable[[str, str], str]
 
@@ -117,10 +108,12 @@ def job_spec(body: JobBody, seal: Seal = keeps_none, entries: Entries | None = N
     check_umask("umask", body.umask)
     check_umask("umask_hint", body.umask_hint)
     check_stdin(body.stdin)
-    check_patterns("artifacts", body.artifacts or ())
+    if body.artifacts:
+        check_patterns("artifacts", body.artifacts)
     if body.user is not None and not USER_NAME.fullmatch(body.user):
         raise SpecError("user", "a user's name: a letter, then letters, digits and . _ -")
-    check_variables(body.env or {}, body.secret_env or {})
+    if body.env or body.secret_env:
+        check_variables(body.env or {}, body.secret_env or {})
     # An empty object or array is as good as none.
     launch = {name: None if value in ({}, ()) else value for name, value in launch_fields(body).items()}
     if body.secret_env:
@@ -132,7 +125,7 @@ def job_spec(body: JobBody, seal: Seal = keeps_none, entries: Entries | None = N
         name=name,
         command=command,
         stdin=body.stdin,
-        files=read_files("files", body.files or {}),
+        files=read_files("files", body.files) if body.files else (),
         schedule=cron,
         run_now=body.run_now,
         hold=_hold(body),
@@ -142,7 +135,7 @@ def job_spec(body: JobBody, seal: Seal = keeps_none, entries: Entries | None = N
         requires=read_requirements(body.labels),
         limits=_limits(body.limits or {}),
         unique=_unique(body.unique, recurring=cron is not None),
-        after=_after(body.after or (), recurring=cron is not None),
+        after=_after(body.after, recurring=cron is not None) if body.after else (),
         array=array,
         each=entries,
         max_fails=body.max_fails,
@@ -150,15 +143,6 @@ def job_spec(body: JobBody, seal: Seal = keeps_none, entries: Entries | None = N
         **timing,
         **launch,
     )
-
-
-def check_name(given: str | None) -> str:
-    name = given or ""
-    if not name.strip():
-        raise SpecError("name", REQUIRED)
-    if len(name) > NAME_CHARS_MAX:
-        raise SpecError("name", f"at most {NAME_CHARS_MAX} characters, not {len(name)}")
-    return name
 
 
 def _program(body: JobBody) -> str:
@@ -169,32 +153,6 @@ def _program(body: JobBody) -> str:
         raise SpecError("argv", "not together with command: give one of them")
     check_argv(body.argv)
     return argv_command(body.argv)
-
-
-def check_command(given: str | None) -> str:
-    command = given or ""
-    if not command.strip():
-        raise SpecError("command", REQUIRED)
-    if (size := len(command.encode())) > COMMAND_BYTES_MAX:
-        raise SpecError("command", f"at most {COMMAND_BYTES_MAX} bytes, not {size}: put it into a script")
-    return command
-
-
-def check_tags(given: tuple[str, ...]) -> tuple[str, ...]:
-    """The tags, each once, in order."""
-    tags = tuple(sorted(set(given)))
-    if len(tags) > TAGS_MAX:
-        raise SpecError("tags", f"at most {TAGS_MAX} tags, not {len(tags)}")
-    for place, tag in enumerate(given):
-        if not TAG.fullmatch(tag):
-            raise SpecError(f"tags/{place}", "a tag: 1 to 64 letters, digits and ._:/=@+-, a letter or digit first")
-    return tags
-
-
-def check_queue(given: str | None) -> str:
-    if given is not None and not QUEUE_NAME.fullmatch(given):
-        raise SpecError("queue", f"a queue's name: {QUEUE_RULE}")
-    return given or DEFAULT_QUEUE
 
 
 def _limits(given: Mapping[str, int]) -> Mapping[str, int]:
@@ -215,7 +173,7 @@ def _unique(given: str | None, *, recurring: bool) -> str | None:
 
 
 def _after(given: tuple[int | str, ...], *, recurring: bool) -> tuple[Dependency, ...]:
-    if given and recurring:
+    if recurring:
         raise SpecError("after", "not together with schedule, which says when the job runs")
     try:
         return parse_after(given)
@@ -242,31 +200,11 @@ def _tasks(body: JobBody, entries: Entries | None, *, recurring: bool) -> tuple[
     return array, None
 
 
-def check_array(given: str) -> TaskArray:
-    try:
-        return read_array(given)
-    except ValueError as error:
-        raise SpecError("array", str(error)) from None
-
-
 def each_array(given: TaskArray | None, entries: Entries) -> TaskArray:
     """The array of a job with entries: one task for each. `given`: its cap, if it has one. Raises SpecError."""
     if given is not None and given.parts:
         raise SpecError("array", "together with each only how many tasks run at once, such as %4")
     return TaskArray((range(entries.count),), None if given is None else given.cap)
-
-
-def check_schedule(given: str | None) -> str | None:
-    # Old clients send an empty schedule for none.
-    cron = (given or "").strip() or None
-    if cron is not None and len(cron) > SCHEDULE_CHARS_MAX:
-        raise SpecError("schedule", f"at most {SCHEDULE_CHARS_MAX} characters, not {len(cron)}")
-    if cron is not None:
-        try:
-            schedule.check(cron)
-        except schedule.ScheduleError as error:
-            raise SpecError("schedule", str(error)) from None
-    return cron
 
 
 def _hold(body: JobBody) -> bool:
@@ -286,7 +224,7 @@ def _timing(body: JobBody, *, recurring: bool) -> dict[str, Any]:
         raise SpecError("delay", "not together with run_at: give one of them")
     timing: dict[str, Any] = {}
     if body.run_at is not None:
-        timing["run_at_ms"] = _time_ms("run_at", body.run_at)
+        timing["run_at_ms"] = time_ms("run_at", body.run_at)
     if body.delay is not None:
         timing["delay_ms"] = check_duration("delay", body.delay)
     if body.deadline is not None:
@@ -300,27 +238,6 @@ def _timing(body: JobBody, *, recurring: bool) -> dict[str, Any]:
 def never_starts(job: JobFields) -> bool:
     """Whether the deadline of a job is not later than its start."""
     return job.deadline_ms is not None and job.run_at_ms is not None and job.deadline_ms <= job.run_at_ms
-
-
-def check_deadline(given: Duration) -> tuple[int | None, int | None]:
-    """A deadline as a time, or as a duration, in ms; the other one is None."""
-    if isinstance(given, str) and "-" in given:
-        return _time_ms("deadline", given), None
-    return None, check_duration("deadline", given)
-
-
-def _time_ms(field: str, given: str) -> int:
-    try:
-        return parse_time(given)
-    except ValueError as error:
-        raise SpecError(field, str(error)) from None
-
-
-def check_timeout(given: Duration | None) -> int | None:
-    timeout_ms = None if given is None else check_duration("timeout", given)
-    if timeout_ms is not None and timeout_ms <= 0:
-        raise SpecError("timeout", "longer than nothing: null means no limit")
-    return timeout_ms
 
 
 _NAMED: Final = attrgetter(
@@ -366,34 +283,3 @@ def _retry_on(body: JobBody) -> tuple[str, ...]:
     if body.retry_on and not body.retries:
         raise SpecError("retry_on", "it chooses among retries: set retries")
     return check_failures(body.retry_on or ())
-
-
-def check_failures(given: tuple[Failure, ...]) -> tuple[str, ...]:
-    try:
-        return parse_failures(given)
-    except ValueError as error:
-        raise SpecError("retry_on", str(error)) from None
-
-
-def check_backoff(body: BackoffBody) -> Backoff:
-    return Backoff(
-        initial_ms=check_duration("backoff/initial", body.initial, BACKOFF_MS_MAX),
-        factor=body.factor,
-        max_ms=check_duration("backoff/max", body.max, BACKOFF_MS_MAX),
-        jitter=body.jitter,
-    )
-
-
-def _seconds(given: float) -> str:
-    """A number of seconds as a duration text."""
-    return f"{given}s" if isinstance(given, int) else f"{given:.9f}s"
-
-
-def check_duration(field: str, given: Duration, most_ms: int = DURATION_MS_MAX) -> int:
-    try:
-        duration_ms = parse_duration_ms(given if isinstance(given, str) else _seconds(given))
-    except ValueError as error:
-        raise SpecError(field, str(error)) from None
-    if duration_ms > most_ms:
-        raise SpecError(field, f"at most {format_duration_ms(most_ms)}")
-    return duration_ms

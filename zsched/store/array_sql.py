@@ -21,6 +21,7 @@ STATES: Final = """
         OR NOT EXISTS (SELECT 1 FROM dependencies d WHERE d.child_id = jobs.job_id AND d.judged = 0)),
         run_at_ms, deadline_ms, max_fails, forgiven, unmade, pending, running, waiting, success, failed, cancelled
     FROM jobs WHERE job_id IN (VALUES (?)) AND task_array IS NOT NULL"""
+TASK_ARRAY: Final = "SELECT task_array FROM jobs WHERE job_id = ?"
 SHIFT_TASKS: Final = """
     UPDATE jobs SET pending = pending + ?, running = running + ?, success = success + ?, failed = failed + ?,
         cancelled = cancelled + ?, unmade = unmade + ?, waiting = waiting + ?, updated_ms = ? WHERE job_id = ?"""
@@ -40,9 +41,10 @@ GIVE_PLACES: Final = """
         SELECT r.run_id FROM runs r WHERE r.job_id = ? AND r.status = 'pending' AND r.blocked IN (1, 5, 17)
         ORDER BY r.task LIMIT ?)
     RETURNING run_id"""
-PLACELESS: Final = "SELECT 1 FROM runs WHERE job_id = ? AND status = 'pending' AND blocked IN (1, 5, 17) LIMIT 1"
+PLACELESS: Final = "SELECT 1 FROM runs WHERE status = 'pending' AND blocked IN (1, 5, 17) AND job_id = ? LIMIT 1"
 LIVE: Final = "of_array = 1 AND job_id = ? AND task BETWEEN ? AND ? AND status IN ('pending', 'running')"
-LIVE_ALL: Final = "of_array = 1 AND job_id = ? AND status IN ('pending', 'running')"
+# Without a condition on the task, SQLite may read all runs of the job.
+LIVE_ALL: Final = "of_array = 1 AND job_id = ? AND task >= 0 AND status IN ('pending', 'running')"
 LEAVE_PLACES: Final = f"""
     UPDATE runs SET blocked = blocked | 1 WHERE {LIVE} AND status = 'pending' AND blocked & 1 = 0 RETURNING run_id"""
 LEAVE_ALL_PLACES: Final = """
@@ -58,16 +60,17 @@ _LAST: Final = """
 ATTEMPTS: Final = f"SELECT r.task, r.attempt + CASE WHEN r.started_ms IS NOT NULL THEN 1 ELSE 0 END FROM {_LAST}"
 LAST_STATUSES: Final = f"SELECT r.task, r.status, r.reason FROM {_LAST}"
 _RUN: Final = columns(Run, task=TASK)
-RUNS_OF_TASKS: Final = f"""
+# Of many tasks the newest runs are found in the order of the runs, of few by the tasks: the plus prevents that order.
+RUNS_OF_MANY: Final = f"""
     SELECT {_RUN} FROM runs WHERE of_array = 1 AND job_id = ? AND task BETWEEN ? AND ? AND run_id < ?
     ORDER BY run_id DESC LIMIT ?"""
+RUNS_OF_FEW: Final = RUNS_OF_MANY.replace("AND run_id", "AND +run_id").replace("BY run_id", "BY +run_id")
 LAST_RUNS: Final = f"""
     SELECT {_RUN} FROM runs WHERE run_id IN (
         SELECT max(run_id) FROM runs WHERE of_array = 1 AND job_id = ? AND task BETWEEN ? AND ? GROUP BY task)"""
 # A live run of an array, a ready one if there is one: it tells best why the array waits.
 LIVE_RUN: Final = f"""
-    SELECT {_RUN} FROM runs WHERE of_array = 1 AND job_id = ? AND status IN ('pending', 'running')
-    ORDER BY blocked, task LIMIT 1"""
+    SELECT {_RUN} FROM runs WHERE {LIVE_ALL} ORDER BY blocked, task LIMIT 1"""
 
 PENDING_DEMANDS: Final = f"""
     SELECT demand_id, count(*) FROM runs WHERE {LIVE_ALL} AND status = 'pending' GROUP BY demand_id"""
@@ -76,8 +79,11 @@ SET_DEMAND: Final = f"UPDATE runs SET demand_id = ? WHERE {LIVE_ALL} AND status 
 # --- tasks without runs ---
 
 _RANGE: Final = "first_task, last_task, state, again, reason"
+# In two steps, so that no other ranges are read before the first unmade one.
 LOWEST_RANGE: Final = f"""
-    SELECT {_RANGE} FROM task_ranges WHERE job_id = ? AND state = 'unmade' ORDER BY first_task LIMIT 1"""
+    SELECT {_RANGE} FROM task_ranges WHERE job_id = ? AND first_task = (
+        SELECT u.first_task FROM task_ranges u WHERE u.job_id = ? AND u.state = 'unmade'
+        ORDER BY u.first_task LIMIT 1)"""
 # Whether unmade tasks run again.
 RUNS_AGAIN: Final = """
     SELECT 1 FROM task_ranges WHERE job_id = ? AND again = 1 AND state IN ('unmade', 'held', 'waits') LIMIT 1"""

@@ -18,7 +18,7 @@ from zsched.store import after
 from zsched.store.contract import Again, Parent, TaskStep
 from zsched.store.engine import Row
 from zsched.store.followers import WHOLE, End, FollowersWriter
-from zsched.store.tasks import ALL
+from zsched.store.tasks import ALL, Part
 
 
 class DependenciesWriter(FollowersWriter):
@@ -92,23 +92,25 @@ class DependenciesWriter(FollowersWriter):
     def rerun_array(self, job_id: JobId, actor: str, reason: str, now_ms: int) -> bool:
         done = super().rerun_array(job_id, actor, reason, now_ms)
         if done:
-            self._await_array_again(job_id, ended=True)
+            self._await_array_again(job_id, ALL, ended=True)
         return done
 
     def rerun_tasks(self, again: Again, most: int, actor: str, reason: str, now_ms: int) -> TaskStep:
         ended = not self._array(again.job_id).live
         step = super().rerun_tasks(again, most, actor, reason, now_ms)
         if step.done:
-            self._await_array_again(again.job_id, ended=ended)
+            first, last = again.part
+            part = first, last if step.after is None else step.after
+            self._await_array_again(again.job_id, part, ended=ended)
         return step
 
-    def _await_array_again(self, job_id: JobId, *, ended: bool) -> None:
-        """Tasks of an array will run again. `ended`: the whole array had ended."""
+    def _await_array_again(self, job_id: JobId, part: Part, *, ended: bool) -> None:
+        """Some tasks of a part of an array will run again. `ended`: the whole array had ended."""
         job = self.job(job_id)
         assert job is not None
         if ended:
             self._await_again(job_id, job.after)
-        self._follow_again(job_id)
+        self._follow_again(job_id, part)
 
     # --- judging ---
 

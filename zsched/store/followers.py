@@ -12,10 +12,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from zsched.model.after import Ends, meets
-from zsched.model.arrays import TaskArray
+from zsched.model.arrays import TaskArray, read_array
 from zsched.model.lifecycle import TERMINAL, Cause
 from zsched.model.types import JobId, Reason, RunStatus
-from zsched.store import after, ranges, transitions
+from zsched.store import after, array_sql, ranges, transitions
 from zsched.store.engine import Row
 from zsched.store.lives import PENDING, Change, Moved
 from zsched.store.reruns import RerunsWriter
@@ -130,7 +130,7 @@ class FollowersWriter(RerunsWriter):
             if plain:
                 self._move_list((PENDING, Cause.STRAND), (transitions.STRAND, (why, now_ms)), plain, change)
             for job_id in arrays:
-                self._end_unmade(job_id, self._array(job_id).array, ALL, Reason.DEPENDENCY, change)
+                self._end_unmade(job_id, self._tasks_of(job_id), ALL, Reason.DEPENDENCY, change)
         if met:
             plain, arrays = self._parted(met)
             if plain:
@@ -148,8 +148,8 @@ class FollowersWriter(RerunsWriter):
         ]
 
     def _task_array(self, job_id: JobId) -> TaskArray | None:
-        states = self._arrays.states([job_id])
-        return states[0].array if states else None
+        stored = self._execute(array_sql.TASK_ARRAY, (job_id,))
+        return read_array(stored[0][0]) if stored and stored[0][0] is not None else None
 
     def _ends_of_tasks(self, job_id: JobId, tasks: Sequence[int]) -> dict[int, End]:
         """How those of some tasks of an array, in order, have ended that have."""
@@ -194,16 +194,16 @@ class FollowersWriter(RerunsWriter):
                 change = Change(at_ms=now_ms, detail=why)
                 self._end_unmade(child_id, array, part, Reason.DEPENDENCY, change, {ranges.WAITS})
 
-    def _follow_again(self, job_id: JobId) -> None:
-        """Unmade tasks of an array wait for those of others again, if the array follows some."""
+    def _follow_again(self, job_id: JobId, part: Part) -> None:
+        """Unmade tasks of a part of an array wait for those of others again, if the array follows some."""
         leaders = self._execute(after.LEADERS, (job_id,))
         if not leaders:
             return
-        array = self._array(job_id).array
-        self._ranges.change(job_id, array, ALL, {ranges.UNMADE}, (ranges.WAITS, None, None))
+        array = self._tasks_of(job_id)
+        self._ranges.change(job_id, array, part, {ranges.UNMADE}, (ranges.WAITS, None, None))
         for (parent_id,) in leaders:
             self._watching().add(parent_id)
-            self._settle_part(parent_id, ALL)
+            self._settle_part(parent_id, part)
 
 
 def _near(tasks: Sequence[int]) -> list[list[int]]:

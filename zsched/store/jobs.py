@@ -54,6 +54,7 @@ class JobsWriter(DependenciesWriter):
                 *rows.row_of_requirements(spec.requires),
                 demand_id, next_fire_ms, now_ms, now_ms, owner_id, int(metered),
                 spec.stdin_bytes, spec.each.count if spec.each is not None else None, spec.files_bytes,
+                int(_runs_at_once(spec)),
             )
             for spec, demand_id, next_fire_ms in zip(specs, demands, next_fires, strict=True)
         ]  # fmt: skip
@@ -68,13 +69,13 @@ class JobsWriter(DependenciesWriter):
                 self._ledger.note(Note(at_ms=now_ms, actor=actor, became=EventKind.SCHEDULED, job_id=job_id))
             if spec.array is not None:
                 self._add_tasks(job_id, spec, actor, now_ms)
-            elif spec.schedule is None or spec.run_now:
+            if _runs_at_once(spec):
                 if spec.schedule is not None:
                     fires.append(len(at_once))
                 run: Row = (job_id, demand_id, spec.priority, now_ms)
                 at_once.append((job_id, demand_id, (*run, *_holds(spec, now_ms)) if held else run))
         statement = transitions.ADD_HELD_RUN if held else transitions.ADD_RUN
-        runs = self._make(Cause.SUBMIT, statement, at_once, Change(at_ms=now_ms, actor=actor))
+        runs = self._make(Cause.SUBMIT, statement, at_once, Change(at_ms=now_ms, actor=actor), counted=True)
         self._await_parents((job_id, spec.after) for job_id, spec in zip(job_ids, specs, strict=True))
         if fires:
             self._engine.sendmany(sql.ADD_FIRST_RUN, [(at_once[place][0], runs[place]) for place in fires])
@@ -313,6 +314,11 @@ class JobsWriter(DependenciesWriter):
 def _asked(spec: JobSpec) -> Asked:
     limits = tuple(sorted(spec.limits.items())) if spec.limits else ()
     return spec.needs, spec.policy.on_lost is OnLost.FAIL, spec.queue, spec.requires, limits
+
+
+def _runs_at_once(spec: JobSpec) -> bool:
+    """Whether the submit of a job makes a run. That of an array makes its first runs in another way."""
+    return spec.array is None and (spec.schedule is None or spec.run_now)
 
 
 def _holds(spec: JobSpec, now_ms: int) -> Row:

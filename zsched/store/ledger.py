@@ -24,7 +24,7 @@ _PLACE: Final = {status: place for place, status in enumerate(_COUNTED)}
 
 
 # The lengths of a ledger's lists, and its number of pending tasks.
-Mark = tuple[int, int, int, int, int, int, int, int]
+Mark = tuple[int, int, int, int, int, int, int, int, int]
 
 
 class Shift(NamedTuple):
@@ -64,6 +64,8 @@ class Ledger:
     def __init__(self) -> None:
         self._events: list[Row] = []
         self._moves: list[tuple[JobId, RunStatus | None, RunStatus]] = []
+        # New jobs with a pending task that their rows count already.
+        self._made: list[JobId] = []
         self._ends: list[JobId] = []
         # Jobs that run again. Each comes with its owner if `count_metered` counts the job, else with None.
         self._revived: list[tuple[JobId, str | None]] = []
@@ -110,6 +112,11 @@ class Ledger:
         self._shifts.append((job_id, shift))
         self.pending += shift.pending + shift.unmade
 
+    def note_counted(self, job_ids: Sequence[JobId]) -> None:
+        """Each of the jobs is new, and its row counts its pending task."""
+        self._made += job_ids
+        self.pending += len(job_ids)
+
     @property
     def counting(self) -> set[JobId]:
         """The jobs whose stored counters, and so their status, are not current."""
@@ -117,7 +124,7 @@ class Ledger:
 
     def touched(self, jobs: set[JobId]) -> set[JobId]:
         """Those of the jobs whose counters this turn has changed."""
-        return jobs & (self._counted | self.counting) if jobs else set()
+        return jobs & (self._counted | self.counting | set(self._made)) if jobs else set()
 
     def unwritten(self, jobs: Set[JobId]) -> defaultdict[JobId, Shift]:
         """What is not written yet of the changes of these jobs' counters."""
@@ -166,9 +173,9 @@ class Ledger:
     def mark(self) -> Mark:
         """The present state of the lists, for `cut`."""
         lists = len(self._events), len(self._moves), len(self._ends), len(self.tallied)
-        return *lists, self.pending, len(self.usage), len(self._revived), len(self._shifts)
+        return *lists, self.pending, len(self.usage), len(self._revived), len(self._shifts), len(self._made)
 
-    def cut(self, mark: Mark = (0, 0, 0, 0, 0, 0, 0, 0)) -> None:
+    def cut(self, mark: Mark = (0, 0, 0, 0, 0, 0, 0, 0, 0)) -> None:
         """Forget what was gathered since the mark."""
         del self._events[mark[0] :]
         del self._moves[mark[1] :]
@@ -178,12 +185,15 @@ class Ledger:
         self.usage.cut(mark[5])
         del self._revived[mark[6] :]
         del self._shifts[mark[7] :]
+        del self._made[mark[8] :]
 
     def write(self, engine: Engine, now_ms: int) -> None:
         """Write everything gathered, and start with empty lists."""
         self.end_jobs(engine, now_ms)
         self._write_shifts(engine, now_ms)
         changed = self._sum(self._moves)
+        self._counted.update(self._made)
+        self._grown[_PLACE[RunStatus.PENDING]] += len(self._made)
         engine.sendmany(sql.COUNT_TASKS, [(*counts, now_ms, job_id) for job_id, counts in changed.items()])
         engine.sendmany(
             sql.ADD_TO_TOTALS, [(more, status) for status, more in zip(_COUNTED, self._grown, strict=True) if more]

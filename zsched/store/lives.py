@@ -288,11 +288,13 @@ class Lives(Core):
         change: Change,
         *,
         replaced: RunStatus | None = None,
+        counted: bool = False,
     ) -> list[RunId]:
         """Make runs by an INSERT: each is given by its job, its demand, and the statement's parameters after the id.
         Returns their ids, which rise. Several runs have one event.
 
-        `replaced`: the status of the run that each of them replaces in its task.
+        `replaced`: the status of the run that each of them replaces in its task. `counted`: the rows of their jobs
+        count them already.
         """
         move = MOVES[State.NEW][cause]
         self._ahead.waiting = None
@@ -301,7 +303,10 @@ class Lives(Core):
             return made
         became = move.became.status
         assert became is not None
-        self._ledger.count([job_id for job_id, *_ in new], replaced, became)
+        if counted:
+            self._ledger.note_counted([job_id for job_id, *_ in new])
+        else:
+            self._ledger.count([job_id for job_id, *_ in new], replaced, became)
         self._tally([demand_id for _, demand_id, _ in new], None, became)
         if not move.silent:
             # Of one job, or of as many as there are runs.

@@ -51,7 +51,7 @@ class Ranges:
 
     def lowest(self, job_id: JobId) -> Range | None:
         """The first range of tasks that may be made."""
-        stored = self._engine.execute(array_sql.LOWEST_RANGE, (job_id,))
+        stored = self._engine.execute(array_sql.LOWEST_RANGE, (job_id, job_id))
         return Range(*stored[0]) if stored else None
 
     def begin_later(self, job_id: JobId, span: Range, first: int | None) -> None:

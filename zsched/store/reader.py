@@ -27,6 +27,9 @@ T = TypeVar("T")
 # Tasks of an array that a list reads at once.
 _TASKS_AT_ONCE: Final = 1_000
 
+# Tasks whose runs a list reads all and sorts.
+_FEW_TASKS: Final = 1_000
+
 # Above every id.
 _ENDLESS: Final = 2**63 - 1
 
@@ -121,9 +124,8 @@ class EngineReader:
     def task_runs(
         self, job_id: JobId, part: tuple[int, int], limit: int, before: RunId | None = None
     ) -> Generator[Run]:
-        return self._each(
-            rows.run, array_sql.RUNS_OF_TASKS, (job_id, *part, _ENDLESS if before is None else before, limit)
-        )
+        statement = array_sql.RUNS_OF_FEW if part[1] - part[0] < _FEW_TASKS else array_sql.RUNS_OF_MANY
+        return self._each(rows.run, statement, (job_id, *part, _ENDLESS if before is None else before, limit))
 
     def tasks(self, job: Job, first: int, last: int, status: RunStatus | None = None) -> Generator[Task]:
         blocks = None if job.entries is None else Blocks(self._engine)
@@ -152,7 +154,7 @@ class EngineReader:
         return rows.run(stored[0]) if stored else None
 
     def has_unmade(self, job_id: JobId) -> bool:
-        return bool(self._execute(array_sql.LOWEST_RANGE, (job_id,)))
+        return bool(self._execute(array_sql.LOWEST_RANGE, (job_id, job_id)))
 
     def run(self, run_id: RunId) -> Run | None:
         stored = self._execute(sql.RUN, (run_id,))

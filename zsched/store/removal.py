@@ -44,13 +44,17 @@ DELETE_TOKEN: Final = "DELETE FROM tokens WHERE token_id = ?"  # noqa: S105
 JOBS_THERE: Final = "SELECT job_id FROM jobs WHERE job_id IN (VALUES (?))"
 RUNS_THERE: Final = "SELECT run_id FROM runs WHERE run_id IN (VALUES (?))"
 RUN_BETWEEN: Final = "SELECT run_id FROM runs WHERE run_id BETWEEN ? AND ? LIMIT 1"
-# The number of a job's runs, up to a bound.
-COUNT_RUNS: Final = "SELECT count(*) FROM (SELECT 1 FROM runs WHERE job_id = ? LIMIT ?) AS found"
+# The first runs of a job, each with the bytes of its output and its artifacts.
+SIZES: Final = """
+    SELECT r.run_id, coalesce((
+        SELECT coalesce(length(o.stdout_head), 0) + coalesce(length(o.stdout_tail), 0)
+            + coalesce(length(o.stderr_head), 0) + coalesce(length(o.stderr_tail), 0)
+        FROM outputs o WHERE o.run_id = r.run_id), 0)
+        + coalesce((SELECT length(a.data) FROM artifacts a WHERE a.run_id = r.run_id), 0)
+    FROM runs r WHERE r.job_id = ? ORDER BY r.run_id LIMIT ?"""
 # Of an array with many runs: some of these, its ranges, its entries, and whether there is such an array.
 NOTE_REMOVING: Final = "UPDATE jobs SET removing_ms = ? WHERE job_id = ? AND removing_ms IS NULL RETURNING job_id"
-DELETE_SOME_RUNS: Final = """
-    DELETE FROM runs WHERE run_id IN (SELECT r.run_id FROM runs r WHERE r.job_id = ? ORDER BY r.run_id LIMIT ?)
-    RETURNING run_id"""
+DELETE_SOME_RUNS: Final = "DELETE FROM runs WHERE job_id = ? AND run_id <= ?"
 DELETE_SOME_RANGES: Final = """
     DELETE FROM task_ranges WHERE job_id = ? AND first_task IN (
         SELECT s.first_task FROM task_ranges s WHERE s.job_id = ? ORDER BY s.first_task LIMIT ?) RETURNING first_task"""

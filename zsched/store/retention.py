@@ -10,6 +10,7 @@ from zsched.model.events import EventKind
 from zsched.model.limits import (
     FIRES_KEPT,
     PURGE_ENTRIES_MAX,
+    PURGE_RUN_BYTES,
     PURGE_RUNS_MAX,
     PURGE_SCHEDULES_MAX,
     SPANS_SHOWN_MAX,
@@ -64,7 +65,7 @@ class RetentionWriter:
         jobs = self._engine.execute(acts.REMOVABLE, (job_id,))
         if not jobs or job_id in self._ledger.counting:
             return False
-        if self._runs(jobs[0]) > PURGE_RUNS_MAX:
+        if self._weight(jobs[0]) > PURGE_RUNS_MAX:
             self._remove_some(jobs[0], actor, now_ms, reason)
         else:
             self._remove(jobs, actor, now_ms, reason)
@@ -96,9 +97,16 @@ class RetentionWriter:
         job_id, engine = row[0], self._engine
         if engine.execute(removal.NOTE_REMOVING, (now_ms, job_id)):
             self._note(f"job {job_id} is being removed" + (f"; {reason}" if reason else ""), actor, now_ms)
-        runs = engine.execute(removal.DELETE_SOME_RUNS, (job_id, PURGE_RUNS_MAX))
-        left = PURGE_RUNS_MAX - len(runs)
-        if not left:
+        sizes = engine.execute(removal.SIZES, (job_id, PURGE_RUNS_MAX))
+        weights = [(run_id, _run_weight(size)) for run_id, size in sizes]
+        left, last = PURGE_RUNS_MAX, None
+        for run_id, weight in weights:
+            if last is not None and weight > left:
+                break
+            left, last = left - weight, run_id
+        if last is not None:
+            engine.execute(removal.DELETE_SOME_RUNS, (job_id, last))
+        if left <= 0 or (weights and last != weights[-1][0]):
             return False
         if len(engine.execute(removal.DELETE_SOME_RANGES, (job_id, job_id, left))) == left:
             return False
@@ -107,20 +115,22 @@ class RetentionWriter:
         self._remove([row], actor, now_ms, reason)
         return True
 
-    def _runs(self, row: Row) -> int:
-        """How many runs or tasks a job has, a row of removal.ENDED_JOBS, up to one more than a step removes."""
+    def _weight(self, row: Row) -> int:
+        """What the removal of a job costs, in runs without output: if it has more than a step may remove, at least more
+        than that. `row`: of removal.ENDED_JOBS.
+        """
         if not row[9]:
             return 1
-        most = PURGE_RUNS_MAX + 1
-        # Its tasks may have run several times, or not at all.
-        return max(min(sum(row[3:6]), most), int(self._engine.execute(removal.COUNT_RUNS, (row[0], most))[0][0]))
+        # The tasks of an array may have run several times, or not at all.
+        sizes = self._engine.execute(removal.SIZES, (row[0], PURGE_RUNS_MAX + 1))
+        return max(sum(row[3:6]), sum(_run_weight(size) for _, size in sizes))
 
     def _within(self, jobs: list[Row]) -> list[Row]:
         """The first of the jobs, as many as one step may remove."""
-        runs = 0
+        weight = 0
         for place, row in enumerate(jobs):
-            runs += self._runs(row)
-            if runs > PURGE_RUNS_MAX:
+            weight += self._weight(row)
+            if weight > PURGE_RUNS_MAX:
                 return jobs[:place]
         return jobs
 
@@ -238,6 +248,11 @@ class RetentionWriter:
             note = Note(at_ms=now_ms, actor="retention", became=EventKind.TOKEN_REMOVED, detail=detail)
             self._ledger.note(note)
         return len(old)
+
+
+def _run_weight(size: int) -> int:
+    """What the removal of a run costs, by the bytes of its output and artifacts."""
+    return int(1 + size // PURGE_RUN_BYTES)
 
 
 def _shown(jobs: Sequence[int] | dict[int, int]) -> spans.Spans:

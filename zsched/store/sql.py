@@ -119,7 +119,7 @@ ADD_JOB: Final = insert(
     (
         *("job_id", *stored_columns(JobFields), *stored_columns(Policy), *stored_columns(Requirements)),
         *("demand_id", "next_fire_ms", "created_ms", "updated_ms", "owner_id", "metered", "stdin_bytes"),
-        *("entries", "files_bytes"),
+        *("entries", "files_bytes", "pending"),
     ),
 )
 # The given unique keys that a live job holds. Only the newest run of a job can be live.

@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 from typing import Final
 
 from zsched.model.after import Ends
-from zsched.model.arrays import TaskArray
+from zsched.model.arrays import TaskArray, read_array
 from zsched.model.blocked import Blocked
 from zsched.model.events import EventKind
 from zsched.model.lifecycle import Cause
@@ -216,6 +216,10 @@ class TasksWriter(Lives):
 
     # --- what callers do ---
 
+    def _tasks_of(self, job_id: JobId) -> TaskArray:
+        """The tasks of an array, which never change. Its state costs a look at all that the turn has changed."""
+        return read_array(self._execute(array_sql.TASK_ARRAY, (job_id,))[0][0])
+
     def _array(self, job_id: JobId) -> ArrayState:
         (state,) = self._arrays.states([job_id])
         return state
@@ -227,7 +231,7 @@ class TasksWriter(Lives):
         tasks: Row = (job_id, *(part or ALL))
         pending = self._move((PENDING, Cause.CANCEL), transitions.CANCEL_TASKS, (actor, now_ms, now_ms, *tasks), change)
         running = self._execute(transitions.RUNNING_TASKS, tasks)
-        unmade = self._end_unmade(job_id, self._array(job_id).array, part or ALL, Reason.CANCELLED, change)
+        unmade = self._end_unmade(job_id, self._tasks_of(job_id), part or ALL, Reason.CANCELLED, change)
         if part is None and (pending or running or unmade):
             self._execute(sql.MARK_JOB_CANCELLED, (actor, now_ms, reason or None, now_ms, job_id))
         if running:
@@ -238,7 +242,7 @@ class TasksWriter(Lives):
 
     def hold_tasks(self, job_id: JobId, part: Part, actor: str, reason: str, now_ms: int) -> int:
         runs = self._close_tasks(job_id, part)
-        count = self._ranges.change(job_id, self._array(job_id).array, part, {ranges.UNMADE}, (ranges.HELD, None, None))
+        count = self._ranges.change(job_id, self._tasks_of(job_id), part, {ranges.UNMADE}, (ranges.HELD, None, None))
         change = Change(at_ms=now_ms, actor=actor, detail=reason)
         if runs + count:
             self._note_tasks(job_id, EventKind.TASKS_HELD, runs + count, part, change)
@@ -263,5 +267,5 @@ class TasksWriter(Lives):
         """Release tasks; returns their number. Their runs wait for places, which the turn's tick gives them."""
         self._arrays.stir([job_id])
         runs = len(self._execute(array_sql.RELEASE_TASKS, (job_id, *part)))
-        array = self._array(job_id).array
+        array = self._tasks_of(job_id)
         return runs + self._ranges.change(job_id, array, part, {ranges.HELD}, (ranges.UNMADE, None, None))

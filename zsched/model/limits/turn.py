@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zsched.model.limits.sizes import MIB
+from zsched.model.limits.sizes import KIB, MIB
 
 # Frames drained in one turn. At the bound the rest waits for the next turn, and no worker is judged silent in this one.
 TURN_FRAMES_MAX = 1_000
@@ -69,6 +69,10 @@ RANGES_MERGED_MAX = 1_000
 RERUN_TASKS_MAX = 4_000
 PURGE_RUNS_MAX = 2_000
 PURGE_ENTRIES_MAX = 100
+
+# Bytes of the output and the artifacts of a run that cost as much to remove as one more run. So a step of an array's
+# removal frees 64 MiB at most.
+PURGE_RUN_BYTES = 32 * KIB
 
 # Retries that one turn offers to other workers than those on which they have failed. Others wait for the next turns.
 AVOIDING_RUNS_MAX = 100

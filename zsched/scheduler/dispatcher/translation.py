@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Final
 
 from zsched import protocol
 from zsched.model.files import File, accept
@@ -13,6 +14,8 @@ from zsched.model.output import cut
 from zsched.model.signals import parse_early_signal
 from zsched.model.types import Now, Outcome, RunId, RunStatus, Stream, Worker, WorkerId, WorkerKind, WorkerStatus
 from zsched.store.contract import Claimed
+
+_EMPTY: Final = Stream()
 
 # Opens a sealed variable: (name, stored value) to its value. Raises ValueError.
 Unseal = Callable[[str, str], str]
@@ -99,5 +102,7 @@ def outcome(result: protocol.RunResult, files: Iterable[File], now: Now) -> Outc
 
 def _kept(output: protocol.Output) -> Stream:
     """A stream within OUTPUT_BYTES_MAX. A worker of another author may send more, or a wrong total."""
+    if not (output.total or output.head or output.tail):
+        return _EMPTY
     total = max(output.total, len(output.head) + len(output.tail))
     return cut(Stream(head=output.head, tail=output.tail, total=total), OUTPUT_BYTES_MAX)

@@ -49,6 +49,10 @@ WAL_BYTES_KEPT: Final = 16 * 1024 * 1024
 SHRINK_PAGES: Final = 256
 FREE_PAGES_KEPT: Final = 2_000
 
+# Prepared statements that a connection keeps. APSW drops a statement that is not used in this number of executions, and
+# a small turn has about 90. With APSW's usual 100, preparing took a fifth of the scheduler's time.
+STATEMENTS_KEPT: Final = 400
+
 # Pages that a copy reads in one step. Between steps its caller can send signs of life.
 _COPY_PAGES: Final = 4_096
 
@@ -77,7 +81,7 @@ class SqliteEngine(Statements):
             if immutable:
                 flags |= apsw.SQLITE_OPEN_URI
                 name = f"file:{quote(name)}?immutable=1"
-            super().__init__(apsw.Connection(name, flags=flags))
+            super().__init__(apsw.Connection(name, flags=flags, statementcachesize=STATEMENTS_KEPT))
             self._connection.set_busy_timeout(BUSY_TIMEOUT_MS)
             # Without it SQLite makes a new plan whenever another LIMIT is bound: 0.1 ms for each claim.
             self._connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
