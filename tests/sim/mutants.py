@@ -547,7 +547,8 @@ _MUTANTS: Final = (
         "a restored job does not wait any more",
         ("Lives._follow", " | Blocked.PARENTS", ""),
     ),
-    mutant("an array does not wait for others", without_condition("array_sql.STATES", "d.judged = 0")),
+    mutant("an array waits without end", without_condition("array_sql.STATES", "d.judged = 0")),
+    mutant("an array does not wait for others", ("array_sql.STATES", "OR NOT EXISTS", "OR 1 = 1 OR NOT EXISTS")),
     mutant(
         "a task that others wait for is not noted",
         always("FollowersWriter._settle", "not (watched := self._watching())"),
