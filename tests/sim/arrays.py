@@ -77,6 +77,8 @@ class TaskCaller:
         # In some seeds many jobs are arrays.
         self._often = chance.choice((0.0, 0.1, 0.4))
         self._arrays = 0
+        # Reruns of tasks that may still be done, by the name of the job.
+        self._reruns = Counter[str]()
         # What jobs wait for of arrays: apart, so that a seed's other decisions don't hang on it.
         self._part = Random(repr(chance.getstate()) + "part")
 
@@ -129,7 +131,9 @@ class TaskCaller:
                 lambda _: self._timeline.after(self._chance.choice((0, 20, 4_000)), partial(self._release, one, part)),
             )
         elif act == "cancel":
-            self._call(Cancel(job, one.by, "", part), partial(self._check_cancelled, one, part, one.reran))
+            # A rerun that is under way may come after the cancel.
+            reran = -1 if self._reruns[one.name] else one.reran
+            self._call(Cancel(job, one.by, "", part), partial(self._check_cancelled, one, part, reran))
         elif not (one.cancel_asked and not one.cancel_acked):
             self._rerun(one, RerunTasks(job, one.by, part if act == "rerun" else ALL, failed=act == "failed"))
 
@@ -148,8 +152,11 @@ class TaskCaller:
         was = one.cancel_asked, one.cancel_acked, one.cancel_late
         one.cancel_asked, one.cancel_acked, one.cancel_late = True, False, False
         one.reran += 1
+        self._reruns[one.name] += 1
 
         def on_answer(answer: Answer) -> None:
+            if isinstance(answer, Done | Refused | Undone):
+                self._reruns[one.name] -= 1
             if isinstance(answer, Done):
                 one.cancel_asked = False
             elif isinstance(answer, Refused | Undone):

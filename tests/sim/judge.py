@@ -833,7 +833,8 @@ class Judge:
             }
             lasts = Counter(tasks.values())
             if counts != [lasts[one] for one in (*_STATUSES, "unmade")]:
-                raise Violation(f"job {job} counts {dict(zip(_STATUSES, counts, strict=True))}, but has {dict(lasts)}")
+                counted = dict(zip((*_STATUSES, "unmade"), counts, strict=True))
+                raise Violation(f"job {job} counts {counted}, but has {dict(lasts)}")
             lasts["pending"] += lasts.pop("unmade", 0)
             rule = [one for one in ("running", "pending", "failed", "cancelled", "success") if lasts[one]]
             if status != (rule or ["pending"])[0]:

@@ -547,7 +547,8 @@ _MUTANTS: Final = (
         "a restored job does not wait any more",
         ("Lives._follow", " | Blocked.PARENTS", ""),
     ),
-    mutant("an array does not wait for others", without_condition("array_sql.STATES", "d.judged = 0")),
+    mutant("an array waits without end", without_condition("array_sql.STATES", "d.judged = 0")),
+    mutant("an array does not wait for others", ("array_sql.STATES", "OR NOT EXISTS", "OR 1 = 1 OR NOT EXISTS")),
     mutant(
         "a task that others wait for is not noted",
         always("FollowersWriter._settle", "not (watched := self._watching())"),
@@ -1324,6 +1325,8 @@ EQUIVALENT: Final[dict[str, str]] = {
     "a task that ends is not noticed": "it wakes those who wait, and nobody waits here. contract/test_lifecycle.py tests it",
     "a job that ends is not noticed": "it wakes those who wait, and nobody waits here. contract/test_lifecycle.py tests it",
     **EXCUSED,
+    "a turn that has made tasks does not go on": "the next frame of a worker comes soon, and then the turns go on."
+    " test_combinations.py tests it (array, cap)",
     "tasks follow one of several arrays": "no array follows several ones in these seeds. test_combinations.py tests it"
     " (array, dependency)",
     "a rerun leaves its dependents to be judged by its earlier end": "a job must run again in the turns between its end and"

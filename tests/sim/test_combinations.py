@@ -166,17 +166,26 @@ TABLE: Final = (
     Row(
         "array",
         "cap",
-        "No more tasks run than the cap says, in the order of their indexes.",
+        "No more tasks run than the cap says, in the order of their indexes. Arrays don't wait for one another.",
         """
-        worker w1 slots=8
+        scheduler tasks=1
+        worker w1 slots=20
         1000 submit a array=0-5%2 lasts=500
         1250 see a.0-1 running
         1250 see a.2-5 pending
+        3000 submit b array=0-2%3 lasts=500
+        3000 submit c array=0-2%3 lasts=500
+        3060 see b running
+        3060 see c running
         5000 end
         """,
         """
         a success
         a.0-5 success, 1 run
+        b success
+        b.0-2 success, 1 run
+        c success
+        c.0-2 success, 1 run
         a at most 2 at once
         starts a.0 a.1 a.2 a.3 a.4 a.5
         """,
