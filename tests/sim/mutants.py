@@ -1324,6 +1324,10 @@ EQUIVALENT: Final[dict[str, str]] = {
     "a task that ends is not noticed": "it wakes those who wait, and nobody waits here. contract/test_lifecycle.py tests it",
     "a job that ends is not noticed": "it wakes those who wait, and nobody waits here. contract/test_lifecycle.py tests it",
     **EXCUSED,
+    "tasks follow one of several arrays": "no array follows several ones in these seeds. test_combinations.py tests it"
+    " (array, dependency)",
+    "a rerun leaves its dependents to be judged by its earlier end": "a job must run again in the turns between its end and"
+    " the judgement of it: too rare for these seeds. test_combinations.py tests it (dependency, rerun)",
     "what could not be sent is forgotten when the next turn is given up": "a send must fail in the turn before one that"
     " can't be stored, and the worker must not register again: too rare for these seeds. system/test_loop.py tests it",
     "a register takes nothing back": "the first heartbeat does it, since a new session's numbers begin anew",

@@ -5,7 +5,7 @@ and compares the log line by line. By hand: python -m tests.sim.stories [--write
 
 A line of the script is what a world has, or a moment in milliseconds and what happens then:
 
-    scheduler timeout=3000 keep=2000    worker w1 slots=1 grace=0           poller r1 slots=1
+    scheduler timeout=3000 keep=2000 judge=1    worker w1 slots=1 grace=0   poller r1 slots=1
     200 submit a lasts=500 deaf         the job `a`; options as in _job     200 submit b children=left/5000
     200 submit c after=a,b:any,d.3,d:same   it waits for jobs that were acked before
     200 submit d array=0-3%2 max_fails=1    an array; parts of it are named as d.1-2
@@ -88,6 +88,7 @@ class Told:
         keep_ms = _number(options.get("keep"))
         keep = Keep(keep_ms, _number(options.get("keep_others")) or keep_ms)
         habits = Habits(int(options.get("timeout", "3000")), 1_000, 20_000, 1_000, keep=keep)
+        habits.judge_max = int(options.get("judge", habits.judge_max))
         self._story = Story(Timeline(), wanted=True, details=False)
         self._world = World(Setting(habits, slowest_ms=2), Calm(), Calm(), self._story)
         self._asked: dict[str, Asked] = {}

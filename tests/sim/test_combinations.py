@@ -33,20 +33,26 @@ TABLE: Final = (
         "dependency",
         "A job waits for all tasks of an array, for one of them, or task by task.",
         """
-        worker w1 slots=8
+        worker w1 slots=20
         1000 submit a array=0-2 lasts=500 code=7 tasks=1
+        1000 submit x array=0-2 lasts=900 code=7 tasks=0
         1100 submit b after=a array=0-1 lasts=100
         1100 submit c after=a:any lasts=100
         1100 submit d after=a:same array=0-2 lasts=100
         1100 submit e after=a.0 lasts=100
         1100 submit f after=a.1:failed lasts=100
         1100 submit g after=a.1 lasts=100
+        1100 submit h after=a:same,x:same array=0-2 lasts=100
+        1700 see h.2 pending
         4000 end
         """,
         """
         a failed
         a.0,2 success, 1 run
         a.1 failed exit 7, 1 run
+        x failed
+        x.0 failed exit 7, 1 run
+        x.1-2 success, 1 run
         b failed
         b.0-1 failed dependency, 0 runs
         c success, 1 run
@@ -56,6 +62,9 @@ TABLE: Final = (
         e success, 1 run
         f success, 1 run
         g failed dependency, 0 runs: it needs the success of task 1 of job 1, which failed
+        h failed
+        h.0-1 failed dependency, 0 runs
+        h.2 success, 1 run
         """,
     ),
     Row(
@@ -274,9 +283,11 @@ TABLE: Final = (
     Row(
         "dependency",
         "rerun",
-        "A rerun starts nothing that has waited, and is refused as long as it could not start.",
+        "A rerun starts nothing that has waited, and is refused as long as it could not start. It waits again for what"
+        " runs again, also when the scheduler has not handled its earlier end to the end.",
         """
-        worker w1 slots=4
+        scheduler judge=1
+        worker w1 slots=50
         1000 submit a lasts=200 code=7 attempts=1
         1100 submit b after=a lasts=100
         2000 see b failed
@@ -285,12 +296,27 @@ TABLE: Final = (
         3000 see a success
         3000 see b failed
         3000 rerun b
-        5000 end
+        5000 submit c array=0-19 lasts=500
+        5000 submit d lasts=300
+        5010 submit e after=d lasts=200
+        5010 submit f array=0-19 after=c:same lasts=10
+        5509 rerun d
+        5509 rerun e
+        5700 see d running
+        5700 see e pending
+        8000 end
         """,
         """
         a success, 2 runs
         b success, 1 run
+        c success
+        c.0-19 success, 1 run
+        d success, 2 runs
+        e success, 2 runs
+        f success
+        f.0-19 success, 1 run
         starts a a b
+        starts d e d e
         """,
     ),
     Row(

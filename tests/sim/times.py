@@ -89,11 +89,12 @@ class Times:
 
     def after_turn(self) -> None:
         """A run that has not started at its deadline ends then, whether or not a worker is there."""
+        now_ms, wall_ms = self._timeline.now_ms, self._scheduler.clock.now().wall_ms
+        # Also when the turn failed: a part of it may have been stored by itself.
+        self._latest_ms = {run: max(latest_ms, wall_ms) for run, latest_ms in self._latest_ms.items()}
         if not self._scheduler.up or not self._scheduler.stored or self._scheduler.engine.refusing:
             self._overdue_ms.clear()
             return
-        now_ms, wall_ms = self._timeline.now_ms, self._scheduler.clock.now().wall_ms
-        self._latest_ms = {run: max(latest_ms, wall_ms) for run, latest_ms in self._latest_ms.items()}
         before, self._overdue_ms = self._overdue_ms, {}
         for (run,) in self._scheduler.engine.look(_OVERDUE, wall_ms - _LATE_MS):
             since_ms = self._overdue_ms[run] = before.get(run, now_ms)

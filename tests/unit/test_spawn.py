@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import resource
 import subprocess
 from pathlib import Path
 
@@ -37,6 +38,23 @@ def test_process_that_was_started_never_counts_as_one_without_room(
     assert len([record for record in caplog.records if record.levelno == logging.WARNING]) == 1
     assert os.waitstatus_to_exitcode(os.waitpid(spawned.pid, 0)[1]) == 0
     for fd in (spawned.stdout, spawned.stderr):
+        os.close(fd)
+
+
+@pytest.mark.parametrize("opened", [0, 256])
+def test_job_gets_the_limit_of_before_however_many_descriptors_are_open(opened: int) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        spawner = Spawner("w1", "m1")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    held = [os.open(os.devnull, os.O_RDONLY) for _ in range(opened)]
+    order = RunOrder(run=2, job=2, task=0, attempt=1, command="ulimit -n", grace_ms=1, output_bytes_max=1)
+    spawned = spawner.spawn(order)
+    assert os.waitstatus_to_exitcode(os.waitpid(spawned.pid, 0)[1]) == 0
+    assert os.read(spawned.stdout, 100) == b"256\n"
+    for fd in (*held, spawned.stdout, spawned.stderr):
         os.close(fd)
 
 

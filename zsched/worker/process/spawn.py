@@ -167,20 +167,21 @@ class Spawner:
     ) -> int:
         """posix_spawn can't set limits and umask, so we have the job's while it starts. Our descriptors stay open.
 
-        But glibc refuses descriptors above the limit, so the job's get low ones meanwhile. This costs 3 us of 700.
-        `given`: the job's descriptors, from 0 on.
+        But glibc refuses descriptors above the limit: when the job has such a descriptor, all of them get low numbers
+        meanwhile. `given`: the job's descriptors, from 0 on.
         """
         before = None if umask is None else os.umask(umask)
         try:
             soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
             if soft == self._descriptors_max:
                 return self._spawn(given, words, environ)
-            low = self._low[: len(given)]
-            for fd, place in zip(given, low, strict=True):
+            limit = min(self._descriptors_max, hard)
+            low = self._low[: len(given)] if max(given) >= limit else ()
+            for fd, place in zip(given, low, strict=False):
                 os.dup2(fd, place, inheritable=False)
-            resource.setrlimit(resource.RLIMIT_NOFILE, (min(self._descriptors_max, hard), hard))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
             try:
-                return self._spawn(low, words, environ)
+                return self._spawn(low or given, words, environ)
             finally:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
                 for place in low:
