@@ -116,8 +116,8 @@ class RetentionWriter:
         return True
 
     def _weight(self, row: Row) -> int:
-        """What the removal of a job costs, a row of removal.ENDED_JOBS, in runs without output. Of a large one only
-        that it is more than a step may cost.
+        """What the removal of a job costs, in runs without output: if it has more than a step may remove, at least more
+        than that. `row`: of removal.ENDED_JOBS.
         """
         if not row[9]:
             return 1
