@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace as changed
-
 import pytest
 from msgspec.structs import replace
 
@@ -82,7 +80,7 @@ def test_new_command_of_a_recurring_job_replaces_its_arguments(base: Base) -> No
 def test_run_that_lacks_its_folder_has_no_successor(base: Base) -> None:
     (job_id,) = submit(base, replace(WHOLE, policy=Policy(retries=3)))
     (run,) = base.claim()
-    refused = changed(base.outcome(run.run_id, RunStatus.FAILED), reason="cwd_missing", exit_code=None)
+    refused = replace(base.outcome(run.run_id, RunStatus.FAILED), reason="cwd_missing", exit_code=None)
     assert base.store.finish(refused, W1, NOW) == "stored"
     assert base.last_run(job_id).run_id == run.run_id
     assert base.store.finish(refused, W1, NOW) == "duplicate"

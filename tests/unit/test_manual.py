@@ -43,8 +43,8 @@ def test_descriptions_usage_and_paragraphs_keep_their_indentation() -> None:
     usage = fitted(PAGES["submit"], 60).partition("Usage:\n")[2].splitlines()
     assert usage[:3] == [
         "  zsched submit [--tag=TAG]... [--limit=LIMIT]...",
-        "      [--env=VARIABLE]... [--secret-env=VARIABLE]...",
-        "      [--put=FILE]... [--get=PATTERN]... [options]",
+        "      [--label=LABEL]... [--env=VARIABLE]...",
+        "      [--secret-env=VARIABLE]... [--put=FILE]...",
     ]
 
 

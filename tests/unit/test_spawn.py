@@ -41,19 +41,20 @@ def test_process_that_was_started_never_counts_as_one_without_room(
         os.close(fd)
 
 
-@pytest.mark.parametrize("opened", [0, 256])
-def test_job_gets_the_limit_of_before_however_many_descriptors_are_open(opened: int) -> None:
+@pytest.mark.parametrize("above", [False, True])
+def test_job_gets_the_limit_of_before_however_many_descriptors_are_open(*, above: bool) -> None:
+    limit = max(map(int, os.listdir("/proc/self/fd"))) + 64
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
     try:
         spawner = Spawner("w1", "m1")
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    held = [os.open(os.devnull, os.O_RDONLY) for _ in range(opened)]
+    held = [os.open(os.devnull, os.O_RDONLY) for _ in range(limit if above else 0)]
     order = RunOrder(run=2, job=2, task=0, attempt=1, command="ulimit -n", grace_ms=1, output_bytes_max=1)
     spawned = spawner.spawn(order)
     assert os.waitstatus_to_exitcode(os.waitpid(spawned.pid, 0)[1]) == 0
-    assert os.read(spawned.stdout, 100) == b"256\n"
+    assert os.read(spawned.stdout, 100) == b"%d\n" % limit
     for fd in (*held, spawned.stdout, spawned.stderr):
         os.close(fd)
 
