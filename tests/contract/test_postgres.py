@@ -7,12 +7,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import psycopg
 import pytest
+from msgspec.structs import replace
 from psycopg import pq
 
 from tests import postgres
