@@ -71,9 +71,10 @@ FOLLOWED: Final = 0.04
 TASKS_MAX: Final = 6
 # A job whose input is missing fails, which its script does not do otherwise.
 READS: Final = 'read -r line; [ "$line" = {name} ] || exit 9; '
-# The same for a file that comes with the job; and what a run leaves, which driver and findings read in the end.
+# The same for a file that comes with the job; and what a run leaves, which driver and findings read in the end. It
+# waits for a full disk.
 READS_FILE: Final = 'read -r line <"$ZSCHED_SCRATCH/name"; [ "$line" = {name} ] || exit 9; '
-LEAVES: Final = 'echo "$ZSCHED_RUN_ID" >"$ZSCHED_SCRATCH/run"; '
+LEAVES: Final = 'until echo "$ZSCHED_RUN_ID" >"$ZSCHED_SCRATCH/run"; do sleep 0.1; done 2>/dev/null; '
 
 
 @dataclass(frozen=True, slots=True)
