@@ -1612,6 +1612,30 @@ _REMOVALS: Final = (
     ),
     removal(
         33,
+        "a rerun forgets the tasks of an array that ended and do not run again",
+        "contract/test_dependencies.py::test_tasks_that_ended_before_a_rerun_of_others_still_count",
+        ("after.UNSETTLE_JOBS", " AND first_task = -1", ""),
+    ),
+    removal(
+        33,
+        "a failed array has run if a task of it has failed before",
+        "contract/test_dependencies.py::test_an_earlier_failure_of_a_task_does_not_say_that_an_array_has_run",
+        returns("DependenciesWriter._have_run", "set(failed)"),
+    ),
+    removal(
+        30,
+        "tasks without runs have no deadline",
+        "contract/test_arrays.py::test_tasks_that_were_not_made_at_the_deadline_expire_at_once",
+        returns("TasksWriter._is_late", "False"),
+    ),
+    removal(
+        30,
+        "a restore takes tasks without runs for new",
+        "contract/test_arrays.py::test_restored_tasks_without_runs_that_may_start_only_once_fail",
+        without_call("IdentityWriter.succeed", "self._restore_tasks"),
+    ),
+    removal(
+        33,
         "the end of a task for which others wait is not noted",
         "contract/test_dependencies.py::test_job_waits_for_one_task_of_an_array",
         without_call("Lives._end_tasks", "self._settle"),

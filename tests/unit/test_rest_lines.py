@@ -58,6 +58,8 @@ def test_what_is_wrong_with_lines_is_named_and_nothing_is_stored(rest: Rest) -> 
     assert answer.json["error"].startswith("line 3: a NUL character")
     answer = rest.post("/jobs", body=json.dumps(JOB) + '\n"a"\nb\n', headers={"Content-Type": "application/x-ndjson"})
     assert answer.json["errors"][0]["pointer"] == "#/each/1"
+    other = post(rest, JOB, "a", media="application/json").json["error"]
+    assert other.endswith("; lines of JSON have the Content-Type application/x-ndjson")
     assert post(rest, JOB | {"timeout": "x"}, "a").json["errors"][0]["pointer"] == "#/timeout"
     assert post(rest, JOB | {"array": "0-3"}, "a").status_code == 400
     assert post(rest, JOB | {"schedule": "* * * * *"}, "a").status_code == 400

@@ -28,6 +28,7 @@ from zsched.api.context import (
     reason,
     worker_name,
 )
+from zsched.api.http.parser import NDJSON
 from zsched.api.http.upload import UPLOAD
 from zsched.api.pages import address, answer_page
 from zsched.api.problem import Problem, dotted, invalid
@@ -93,7 +94,7 @@ class Jobs:
             nonlocal many
             if ndjson.is_lines(req):
                 return (self._array(req, digest),)
-            content = read_content(req, digest)
+            content = self._content(req, digest)
             many = isinstance(content, list)
             return _many(content, seal) if isinstance(content, list) else (read_job(content, "#", seal),)
 
@@ -111,6 +112,15 @@ class Jobs:
             job = next(jobs)
         resp.location = f"/jobs/{job.job_id}"
         answer(resp, views.job(job), 201)
+
+    def _content(self, req: falcon.Request, digest: hashlib._Hash) -> object:
+        """The JSON of the body. Raises a 400, 413 or 503 Problem."""
+        try:
+            return read_content(req, digest)
+        except Problem as problem:
+            if "Extra data: line 2 " not in problem.detail:
+                raise
+            raise invalid("#", f"{problem.detail}; lines of JSON have the Content-Type {NDJSON}") from None
 
     def _array(self, req: falcon.Request, digest: hashlib._Hash) -> JobSpec:
         """The job of a body of lines, which is added to the digest. Raises a 400, 408, 413 or 503 Problem."""

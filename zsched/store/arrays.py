@@ -125,9 +125,9 @@ class Arrays:
     def ended(self, job_id: JobId) -> None:
         self._known().discard(job_id)
 
-    def note(self, state: ArrayState) -> None:
+    def note(self, state: ArrayState, now_ms: int) -> None:
         """An array was looked at."""
-        if state.deadline_ms is not None and state.unmade:
+        if state.unmade and state.deadline_ms is not None and state.deadline_ms > now_ms:
             self._deadlines[state.job_id] = state.deadline_ms
         else:
             self._deadlines.pop(state.job_id, None)

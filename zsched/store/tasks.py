@@ -60,7 +60,7 @@ class TasksWriter(Lives):
         states = self._arrays.states(self._arrays.take())
         # All are looked at: the end of an array must not wait until others have made their tasks.
         for state in states:
-            self._arrays.note(state)
+            self._arrays.note(state, now_ms)
             if not state.live:
                 self._arrays.ended(state.job_id)
             elif state.spent:
