@@ -194,6 +194,8 @@ class Arrays:
         self.ranges_of: dict[int, dict[int, str]] = {}
         # The jobs that are or were arrays.
         self._known: set[int] = set()
+        # Those of them that the store does not have any more.
+        self.gone: set[int] = set()
         # Whether an array waits for other jobs.
         self.is_held_back: Callable[[int], bool] = lambda job: False
         # Arrays with a free place: since when, and for how many turns.
@@ -223,7 +225,9 @@ class Arrays:
         open_, waiting = Counter(dict(self._look(_OPEN))), Counter(dict(self._look(_WAITING)))
         for (run,) in self._look(_WRONG):
             raise Violation(f"run {run} is held back, and takes a place of its array")
-        for job, name, goes_on, placeless, fails in self._look(_ARRAYS):
+        arrays = self._look(_ARRAYS)
+        self.gone = self._known - {job for job, *_ in arrays}
+        for job, name, goes_on, placeless, fails in arrays:
             one = self._asked[name]
             self._known.add(job)
             if placeless != waiting[job]:

@@ -68,6 +68,8 @@ class Removals:
             if row.final:
                 self._ended.setdefault(row.run, now)
         self._highest = max(self._highest, max(found, default=0))
+        # An array may have had no run.
+        self.jobs.update(self._arrays.gone)
         gone = [before[run] for run in before.keys() - self.runs if run not in found]
         if not gone:
             return
