@@ -15,6 +15,9 @@ from tests.contract.base import LOWEST, NOW, W1, worker
 from zsched.maintenance import move
 from zsched.maintenance.move import Moved, Side
 from zsched.model.address import parse_url
+from zsched.model.after import parse_after
+from zsched.model.arrays import TaskArray
+from zsched.model.entries import pack
 from zsched.model.files import File
 from zsched.model.types import JobSpec, Outcome, Reason, RunStatus, Stream
 from zsched.store.choice import database
@@ -97,6 +100,11 @@ def fill(tenure: Tenure, jobs: int = 20) -> None:
     )
     specs.append(JobSpec(name="cron", command="true", schedule="* * * * *", run_now=True))
     store.submit(specs, [None] * (jobs + 1) + [NOW], "user:me", NOW, owner="user:me")
+    # An array with entries, a job that waits for it, and one that waits for the second job, which fails below.
+    entries = pack([ODD, "b"])
+    array = JobSpec(name="array", command=ODD, each=entries, array=TaskArray((range(2),), 1))
+    waiting = [JobSpec(name="waits", command=ODD, after=parse_after([job])) for job in (len(specs) + 1, 2)]
+    store.submit([array, *waiting], [None] * 3, "user:me", NOW, owner="user:me")
     store.queues.pause("nightly", ODD, "user:me", NOW)
     store.queues.share("other", "owner", "user:me", NOW)
     for number in range(0, jobs, 4):
@@ -118,6 +126,7 @@ def fill(tenure: Tenure, jobs: int = 20) -> None:
                 artifacts=(File("a", OUTPUT), File("b", b"")),
             )
             store.finish(outcome, W1, NOW)
+    store.end_jobs(NOW)
     store.flush_counters(NOW)
     for statement, values in _BY_HAND:
         engine.execute(statement, values)
