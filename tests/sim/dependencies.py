@@ -164,7 +164,8 @@ class Dependencies:
             if None in ends:
                 return None
             return next(end for end in ("failed", "never", "cancelled", "success") if end in ends)
-        state = self._arrays.ranges_of.get(job, {}).get(task)
+        ranges_of = self._arrays.ranges_before if job in self._gone else self._arrays.ranges_of
+        state = ranges_of.get(job, {}).get(task)
         if state is not None:
             return {"cancelled": "cancelled", "failed": "never"}.get(state)
         row = self._rows[self._tasks[job, task][-1]]
@@ -179,6 +180,7 @@ class Dependencies:
         self._live.update((job, index) for index in live)
         if not live and not was and job in self._looked:
             return
+        is_new = job not in self._looked
         self._looked.add(job)
         # It is new, or runs again.
         for index in [*(live - was), *([] if was else [-1])]:
@@ -188,17 +190,21 @@ class Dependencies:
             if live and was and wait.parent in self._gone:
                 raise Violation(f"job {wait.parent} is removed, but job {job} waits for it")
             for index in live | was if wait.ends == "same" else (-1,):
-                self._note(job, index, wait)
+                self._note(job, index, wait, is_new=is_new)
         for index in was - live:
             if self._arrays.ranges_of.get(job, {}).get(index) == "failed" and not (
                 self._unmet[job, -1] or self._unmet[job, index]
             ):
                 raise Violation(f"task {index} of job {job} failed by a dependency, but all of these ended well")
 
-    def _note(self, job: int, index: int, wait: Wait) -> None:
-        if wait.parent not in self._present:
+    def _note(self, job: int, index: int, wait: Wait, *, is_new: bool) -> None:
+        """A new job has seen how a job ended that the same turn removes. One that runs again may have, or not."""
+        gone = wait.parent in self._gone
+        if wait.parent not in self._present and not (gone and is_new):
             self._met[job, index].add(wait)
-        elif (end := self._end(wait.parent, index if wait.ends == "same" else wait.task)) is not None:
+        if not gone and wait.parent not in self._present:
+            return
+        if (end := self._end(wait.parent, index if wait.ends == "same" else wait.task)) is not None:
             (self._met if end in _ACCEPTED[wait.ends] else self._unmet)[job, index].add(wait)
 
     def _missing(self, job: int, task: int) -> list[str]:
