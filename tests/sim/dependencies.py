@@ -83,9 +83,15 @@ class Dependencies:
         # The jobs that it has looked at, and the tasks that had not ended when it last did.
         self._looked: set[int] = set()
         self._live: set[tuple[int, int]] = set()
+        # The store's changes as of the last look: whether something was left to judge, the tasks that could start, or
+        # end, and do not, and for how many turns they may do that.
+        self._changes = -1
+        self._has_left = False
+        self._stuck: list[tuple[int, int]] = []
+        self._turns_max = 0
         # When a turn has left something to judge.
         self._left_ms: int | None = None
-        # Since when, and since how many turns, a task could start, or end, and does not.
+        # Of the tasks that could start, or end: since when, and for how many turns.
         self._late: dict[tuple[int, int], tuple[int, int]] = {}
 
     def picture(self) -> Any:
@@ -98,6 +104,7 @@ class Dependencies:
         self._met, self._unmet = _copied(met), _copied(unmet)
         self._waits.clear()
         self._late.clear()
+        self._changes = -1
         self._present.clear()
 
     def parents(self, job: int) -> Iterable[int]:
@@ -247,26 +254,32 @@ class Dependencies:
             self._late.clear()
             self._left_ms = None
             return
+        if (changes := self._scheduler.engine.changes()) != self._changes:
+            self._look_again()
+            self._changes = changes
         self._check_goes_on()
-        blocked = self._check_free()
         now_ms = self._timeline.now_ms
         before, self._late = self._late, {}
-        # Each turn judges some, and forgets as many. Tasks that end are judged once for each job that follows.
-        count = sum(len(waits) * len(list(self._indexes(job))) for job, waits in self._waits.items())
-        turns_max = 10 + 6 * count // self._scheduler.habits.judge_max
-        for job, task in self._live:
-            if not self._is_stuck(job, task, blocked):
-                continue
+        for job, task in self._stuck:
             since_ms, turns = before.get((job, task), (now_ms, 0))
             self._late[job, task] = since_ms, turns + 1
             still_ms = sum(max(0, min(end, now_ms) - max(start, since_ms)) for start, end in self._scheduler.still)
-            if now_ms - since_ms - still_ms > _LATE_MS and turns > turns_max:
+            if now_ms - since_ms - still_ms > _LATE_MS and turns > self._turns_max:
                 raise Violation(f"task {task} of job {job} waits, but {self._told(job)} have ended")
+
+    def _look_again(self) -> None:
+        """The store has changed: read all that `after_turn` judges by."""
+        self._has_left = bool(self._scheduler.engine.look("SELECT 1 FROM settled LIMIT 1"))
+        blocked = self._check_free()
+        # Each turn judges some, and forgets as many. Tasks that end are judged once for each job that follows.
+        count = sum(len(waits) * len(list(self._indexes(job))) for job, waits in self._waits.items())
+        self._turns_max = 10 + 6 * count // self._scheduler.habits.judge_max
+        self._stuck = [(job, task) for job, task in self._live if self._is_stuck(job, task, blocked)]
 
     def _check_goes_on(self) -> None:
         """A turn that has left something to judge is followed by the next one at once."""
         scheduler, now_ms, left_ms = self._scheduler, self._timeline.now_ms, self._left_ms
-        self._left_ms = now_ms if scheduler.engine.look("SELECT 1 FROM settled LIMIT 1") else None
+        self._left_ms = now_ms if self._has_left else None
         if left_ms is None or left_ms <= max(scheduler.started_ms, scheduler.slow_ms, scheduler.failed_ms):
             return
         still_ms = sum(max(0, min(end, now_ms) - max(start, left_ms)) for start, end in scheduler.still)
@@ -279,6 +292,8 @@ class Dependencies:
         for run, job, waits in self._scheduler.engine.look(
             "SELECT run_id, job_id, blocked & 32 FROM runs WHERE status = 'pending'"
         ):
+            if job not in self._waits:
+                continue
             task = self._rows[run].task
             if waits:
                 blocked.add((job, task))

@@ -38,11 +38,14 @@ class Times:
         self._seen_ms: dict[int, int] = {}
         self._latest_ms: dict[int, int] = {}
         self._overdue_ms: dict[int, int] = {}
+        # The start time of each job that was asked for since the store has changed.
+        self._run_at_ms: dict[int, int | None] = {}
 
     def check(self, first: Iterable[int], given: Iterable[int], expired: Iterable[int]) -> None:
         """`first`: pending runs that follow no other; `given`: runs that have just become running; `expired`: those
         that have just expired.
         """
+        self._run_at_ms.clear()
         for run in first:
             # A run that comes back unstarted has waited already.
             if run not in self._seen_ms:
@@ -59,9 +62,11 @@ class Times:
 
     def waits(self, job: int) -> bool:
         """Whether a job waits for a date that a jump of the clock has put far away."""
-        found = self._scheduler.engine.look("SELECT run_at_ms FROM jobs WHERE job_id = ?", job)
-        wall_ms = self._scheduler.clock.now().wall_ms
-        return any(run_at_ms is not None and run_at_ms > wall_ms + _FAR_MS for (run_at_ms,) in found)
+        if job not in self._run_at_ms:
+            found = self._scheduler.engine.look("SELECT run_at_ms FROM jobs WHERE job_id = ?", job)
+            self._run_at_ms[job] = found[0][0] if found else None
+        run_at_ms = self._run_at_ms[job]
+        return run_at_ms is not None and run_at_ms > self._scheduler.clock.now().wall_ms + _FAR_MS
 
     def _check_start(self, run: int) -> None:
         """A run is given to a worker within its times, by the scheduler's clock; a delay is a span of time."""
