@@ -107,6 +107,10 @@ class Dependencies:
         self._changes = -1
         self._present.clear()
 
+    def present(self) -> dict[int, str]:
+        """The names of the jobs that the store has, as of the last turn."""
+        return {job: self._names[job] for job in self._present}
+
     def parents(self, job: int) -> Iterable[int]:
         return [wait.parent for wait in self._waits.get(job, ())]
 
@@ -144,14 +148,18 @@ class Dependencies:
 
     def _learn(self) -> None:
         """Read which job has which number. A job that waits for a removed one waits for nobody by that name."""
-        stored = self._scheduler.engine.look("SELECT name, job_id, after_jobs FROM jobs")
-        present = {job for _, job, _ in stored}
+        look = self._scheduler.engine.look
+        present = {job for (job,) in look("SELECT job_id FROM jobs")}
+        new = [
+            look("SELECT name, job_id, after_jobs FROM jobs WHERE job_id = ?", job)[0]
+            for job in present - self._present
+        ]
         self._present, self._gone = present, self._present - present
-        for name, job, _ in stored:
+        for name, job, _ in new:
             self._numbers[name], self._names[job] = job, name
-        for name, job, after in stored:
+        for name, job, after in new:
             one = self._asked[name]
-            if job in self._waits or not one.after:
+            if not one.after:
                 continue
             self._waits[job] = tuple(Wait(self._numbers[parent], task, ends) for parent, task, ends in one.after)
             expected = " ".join(map(str, self._waits[job]))

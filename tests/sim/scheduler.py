@@ -71,7 +71,21 @@ class FaultyEngine(SqliteEngine):
         # Some schedulers read ahead, as on a database elsewhere. Not more: then they look at runs before a statement's
         # guard does, and notice fewer of those that are missing.
         self._distant = chance.random() < 0.25
+        # The runs that were written since the last look, and more: rollbacks take some of them back.
+        self._written: set[int] = set()
         super().__init__(":memory:")
+        self._connection.set_update_hook(self._note_write)
+
+    def _note_write(self, _kind: int, _database: str, table: str, row: int) -> None:
+        if table == "runs":
+            self._written.add(row)
+
+    def take_written(self) -> set[int]:
+        """The runs that may have changed since the last call."""
+        written = self._written
+        # What a turn under way has written may be rolled back.
+        self._written = set(written) if self.in_turn else set()
+        return written
 
     @property
     def distant(self) -> bool:
