@@ -22,8 +22,9 @@ _FAR_MS: Final = 120_000
 
 _CLAIM: Final = """
     SELECT j.name, r.claimed_ms, r.finished_ms FROM runs r JOIN jobs j ON j.job_id = r.job_id WHERE r.run_id = ?"""
-_OVERDUE: Final = """
-    SELECT run_id FROM runs JOIN jobs USING (job_id) WHERE runs.status = 'pending' AND jobs.deadline_ms < ?"""
+_DEADLINES: Final = """
+    SELECT run_id, jobs.deadline_ms FROM runs JOIN jobs USING (job_id)
+    WHERE runs.status = 'pending' AND jobs.deadline_ms IS NOT NULL"""
 
 
 class Times:
@@ -38,14 +39,11 @@ class Times:
         self._seen_ms: dict[int, int] = {}
         self._latest_ms: dict[int, int] = {}
         self._overdue_ms: dict[int, int] = {}
-        # The start time of each job that was asked for since the store has changed.
-        self._run_at_ms: dict[int, int | None] = {}
 
     def check(self, first: Iterable[int], given: Iterable[int], expired: Iterable[int]) -> None:
         """`first`: pending runs that follow no other; `given`: runs that have just become running; `expired`: those
         that have just expired.
         """
-        self._run_at_ms.clear()
         for run in first:
             # A run that comes back unstarted has waited already.
             if run not in self._seen_ms:
@@ -62,11 +60,9 @@ class Times:
 
     def waits(self, job: int) -> bool:
         """Whether a job waits for a date that a jump of the clock has put far away."""
-        if job not in self._run_at_ms:
-            found = self._scheduler.engine.look("SELECT run_at_ms FROM jobs WHERE job_id = ?", job)
-            self._run_at_ms[job] = found[0][0] if found else None
-        run_at_ms = self._run_at_ms[job]
-        return run_at_ms is not None and run_at_ms > self._scheduler.clock.now().wall_ms + _FAR_MS
+        found = self._scheduler.engine.look("SELECT run_at_ms FROM jobs WHERE job_id = ?", job)
+        wall_ms = self._scheduler.clock.now().wall_ms
+        return any(run_at_ms is not None and run_at_ms > wall_ms + _FAR_MS for (run_at_ms,) in found)
 
     def _check_start(self, run: int) -> None:
         """A run is given to a worker within its times, by the scheduler's clock; a delay is a span of time."""
@@ -101,7 +97,9 @@ class Times:
             self._overdue_ms.clear()
             return
         before, self._overdue_ms = self._overdue_ms, {}
-        for (run,) in self._scheduler.engine.look(_OVERDUE, wall_ms - _LATE_MS):
+        for run, deadline_ms in self._scheduler.engine.look(_DEADLINES):
+            if deadline_ms >= wall_ms - _LATE_MS:
+                continue
             since_ms = self._overdue_ms[run] = before.get(run, now_ms)
             still_ms = sum(max(0, min(end, now_ms) - max(start, since_ms)) for start, end in self._scheduler.still)
             if now_ms - since_ms - still_ms > _LATE_MS:
