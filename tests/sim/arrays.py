@@ -192,6 +192,8 @@ class Arrays:
         # The state of each task without a run, as of the last look: by job and index, and the same for each job.
         self.ranges: dict[tuple[int, int], str] = {}
         self.ranges_of: dict[int, dict[int, str]] = {}
+        # The same after the turn before.
+        self.ranges_before: dict[int, dict[int, str]] = {}
         # The jobs that are or were arrays.
         self._known: set[int] = set()
         # Those of them that the store does not have any more.
@@ -216,7 +218,8 @@ class Arrays:
         new: Iterable[Row],
     ) -> None:
         """After a turn. `changed`: the runs that it has changed or made; `new`: those that follow none."""
-        before, self.ranges_of = self.ranges_of, self._read_ranges()
+        before = self.ranges_before = self.ranges_of
+        self.ranges_of = self._read_ranges()
         self.ranges = {(job, index): state for job, states in self.ranges_of.items() for index, state in states.items()}
         touched = {row.job for row in changed}
         made: defaultdict[int, list[int]] = defaultdict(list)

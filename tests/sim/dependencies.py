@@ -83,9 +83,15 @@ class Dependencies:
         # The jobs that it has looked at, and the tasks that had not ended when it last did.
         self._looked: set[int] = set()
         self._live: set[tuple[int, int]] = set()
+        # The store's changes as of the last look: whether something was left to judge, the tasks that could start, or
+        # end, and do not, and for how many turns they may do that.
+        self._changes = -1
+        self._has_left = False
+        self._stuck: list[tuple[int, int]] = []
+        self._turns_max = 0
         # When a turn has left something to judge.
         self._left_ms: int | None = None
-        # Since when, and since how many turns, a task could start, or end, and does not.
+        # Of the tasks that could start, or end: since when, and for how many turns.
         self._late: dict[tuple[int, int], tuple[int, int]] = {}
 
     def picture(self) -> Any:
@@ -98,7 +104,12 @@ class Dependencies:
         self._met, self._unmet = _copied(met), _copied(unmet)
         self._waits.clear()
         self._late.clear()
+        self._changes = -1
         self._present.clear()
+
+    def present(self) -> dict[int, str]:
+        """The names of the jobs that the store has, as of the last turn."""
+        return {job: self._names[job] for job in self._present}
 
     def parents(self, job: int) -> Iterable[int]:
         return [wait.parent for wait in self._waits.get(job, ())]
@@ -137,14 +148,18 @@ class Dependencies:
 
     def _learn(self) -> None:
         """Read which job has which number. A job that waits for a removed one waits for nobody by that name."""
-        stored = self._scheduler.engine.look("SELECT name, job_id, after_jobs FROM jobs")
-        present = {job for _, job, _ in stored}
+        look = self._scheduler.engine.look
+        present = {job for (job,) in look("SELECT job_id FROM jobs")}
+        new = [
+            look("SELECT name, job_id, after_jobs FROM jobs WHERE job_id = ?", job)[0]
+            for job in present - self._present
+        ]
         self._present, self._gone = present, self._present - present
-        for name, job, _ in stored:
+        for name, job, _ in new:
             self._numbers[name], self._names[job] = job, name
-        for name, job, after in stored:
+        for name, job, after in new:
             one = self._asked[name]
-            if job in self._waits or not one.after:
+            if not one.after:
                 continue
             self._waits[job] = tuple(Wait(self._numbers[parent], task, ends) for parent, task, ends in one.after)
             expected = " ".join(map(str, self._waits[job]))
@@ -164,7 +179,8 @@ class Dependencies:
             if None in ends:
                 return None
             return next(end for end in ("failed", "never", "cancelled", "success") if end in ends)
-        state = self._arrays.ranges_of.get(job, {}).get(task)
+        ranges_of = self._arrays.ranges_before if job in self._gone else self._arrays.ranges_of
+        state = ranges_of.get(job, {}).get(task)
         if state is not None:
             return {"cancelled": "cancelled", "failed": "never"}.get(state)
         row = self._rows[self._tasks[job, task][-1]]
@@ -179,6 +195,7 @@ class Dependencies:
         self._live.update((job, index) for index in live)
         if not live and not was and job in self._looked:
             return
+        is_new = job not in self._looked
         self._looked.add(job)
         # It is new, or runs again.
         for index in [*(live - was), *([] if was else [-1])]:
@@ -188,17 +205,21 @@ class Dependencies:
             if live and was and wait.parent in self._gone:
                 raise Violation(f"job {wait.parent} is removed, but job {job} waits for it")
             for index in live | was if wait.ends == "same" else (-1,):
-                self._note(job, index, wait)
+                self._note(job, index, wait, is_new=is_new)
         for index in was - live:
             if self._arrays.ranges_of.get(job, {}).get(index) == "failed" and not (
                 self._unmet[job, -1] or self._unmet[job, index]
             ):
                 raise Violation(f"task {index} of job {job} failed by a dependency, but all of these ended well")
 
-    def _note(self, job: int, index: int, wait: Wait) -> None:
-        if wait.parent not in self._present:
+    def _note(self, job: int, index: int, wait: Wait, *, is_new: bool) -> None:
+        """A new job has seen how a job ended that the same turn removes. One that runs again may have, or not."""
+        gone = wait.parent in self._gone
+        if wait.parent not in self._present and not (gone and is_new):
             self._met[job, index].add(wait)
-        elif (end := self._end(wait.parent, index if wait.ends == "same" else wait.task)) is not None:
+        if not gone and wait.parent not in self._present:
+            return
+        if (end := self._end(wait.parent, index if wait.ends == "same" else wait.task)) is not None:
             (self._met if end in _ACCEPTED[wait.ends] else self._unmet)[job, index].add(wait)
 
     def _missing(self, job: int, task: int) -> list[str]:
@@ -241,26 +262,32 @@ class Dependencies:
             self._late.clear()
             self._left_ms = None
             return
+        if (changes := self._scheduler.engine.changes()) != self._changes:
+            self._look_again()
+            self._changes = changes
         self._check_goes_on()
-        blocked = self._check_free()
         now_ms = self._timeline.now_ms
         before, self._late = self._late, {}
-        # Each turn judges some, and forgets as many. Tasks that end are judged once for each job that follows.
-        count = sum(len(waits) * len(list(self._indexes(job))) for job, waits in self._waits.items())
-        turns_max = 10 + 6 * count // self._scheduler.habits.judge_max
-        for job, task in self._live:
-            if not self._is_stuck(job, task, blocked):
-                continue
+        for job, task in self._stuck:
             since_ms, turns = before.get((job, task), (now_ms, 0))
             self._late[job, task] = since_ms, turns + 1
             still_ms = sum(max(0, min(end, now_ms) - max(start, since_ms)) for start, end in self._scheduler.still)
-            if now_ms - since_ms - still_ms > _LATE_MS and turns > turns_max:
+            if now_ms - since_ms - still_ms > _LATE_MS and turns > self._turns_max:
                 raise Violation(f"task {task} of job {job} waits, but {self._told(job)} have ended")
+
+    def _look_again(self) -> None:
+        """The store has changed: read all that `after_turn` judges by."""
+        self._has_left = bool(self._scheduler.engine.look("SELECT 1 FROM settled LIMIT 1"))
+        blocked = self._check_free()
+        # Each turn judges some, and forgets as many. Tasks that end are judged once for each job that follows.
+        count = sum(len(waits) * len(list(self._indexes(job))) for job, waits in self._waits.items())
+        self._turns_max = 10 + 6 * count // self._scheduler.habits.judge_max
+        self._stuck = [(job, task) for job, task in self._live if self._is_stuck(job, task, blocked)]
 
     def _check_goes_on(self) -> None:
         """A turn that has left something to judge is followed by the next one at once."""
         scheduler, now_ms, left_ms = self._scheduler, self._timeline.now_ms, self._left_ms
-        self._left_ms = now_ms if scheduler.engine.look("SELECT 1 FROM settled LIMIT 1") else None
+        self._left_ms = now_ms if self._has_left else None
         if left_ms is None or left_ms <= max(scheduler.started_ms, scheduler.slow_ms, scheduler.failed_ms):
             return
         still_ms = sum(max(0, min(end, now_ms) - max(start, left_ms)) for start, end in scheduler.still)
@@ -273,6 +300,8 @@ class Dependencies:
         for run, job, waits in self._scheduler.engine.look(
             "SELECT run_id, job_id, blocked & 32 FROM runs WHERE status = 'pending'"
         ):
+            if job not in self._waits:
+                continue
             task = self._rows[run].task
             if waits:
                 blocked.add((job, task))

@@ -99,6 +99,7 @@ _LIES_MS: Final = 300
 _PICTURE: Final = (
     *("rows", "_open", "_before", "_told", "_made", "_workers", "_told_workers", "_schedules", "_tasks", "_suspects"),
     *("_ended_ms", "_cancelled_ms", "_come_back", "_last_event", "_active", "_told_stuck", "kills", "_held"),
+    "_ends",
 )
 
 
@@ -155,7 +156,8 @@ class Loss:
 
 RUNS: Final = """
     SELECT run_id, job_id, task, attempt, status, reason, worker_id, crashes, probation, started_ms IS NOT NULL,
-        cancel_ms IS NOT NULL, failures, stuck, finished_ms - started_ms FROM runs ORDER BY run_id"""
+        cancel_ms IS NOT NULL, failures, stuck, finished_ms - started_ms FROM runs"""
+_RUN: Final = f"{RUNS} WHERE run_id = ?"
 WISH: Final = """
     SELECT retries, crash_limit, on_lost, schedule IS NOT NULL, on_disconnect = 'stop' FROM jobs WHERE job_id = ?"""
 _USAGE: Final = """
@@ -227,6 +229,10 @@ class Judge:
         # The last event of each database that the story has.
         self._told_events: dict[FaultyEngine, int] = {}
         self._changes = -1
+        # Runs to read at the next look, whether or not they were written.
+        self._unread: set[int] = set()
+        # How the runs of each owner have ended.
+        self._ends: Counter[tuple[str, str]] = Counter()
         # When each session, and each polling worker, was last heard; whose sessions they are.
         self._heard_ms: dict[str, int] = {}
         self._sessions: dict[str, tuple[str, bytes]] = {}
@@ -268,6 +274,8 @@ class Judge:
         self.dependencies.on_restored(picture["dependencies"])
         [(self.home,)] = self._scheduler.engine.look("SELECT db FROM identity")
         self._changes = -1
+        # A restore is not seen as writes.
+        self._unread = self.rows.keys() | {row[0] for row in self._scheduler.engine.look(RUNS)}
         self._client.forget({job for (job,) in self._scheduler.engine.look("SELECT job_id FROM jobs")})
         self.turns.forget()
         self.after_turn()
@@ -357,7 +365,8 @@ class Judge:
                 self._heard_ms[worker] = self._word_ms[worker] = self._timeline.now_ms
             case "heartbeat_ack":
                 # What it named is committed, if it was true.
-                own = {run for run, row in self.rows.items() if row.worker == worker and row.status == "running"}
+                held = (self.rows[run] for run in self._open)
+                own = {row.run for row in held if row.worker == worker and row.status == "running"}
                 self._told_stuck |= own.intersection(self._named.get((frame["s"], frame["seq"]), ()))
                 if (frame["s"], frame["seq"]) in self._last_words:
                     self._check_known(worker, frame["s"])
@@ -478,8 +487,15 @@ class Judge:
         self._changes = changes
         self.checks += 1
         before = self._before = self.rows
-        found = {row[0]: row for row in self._scheduler.engine.look(RUNS)}
-        changed = [Row(*row) for run, row in found.items() if before.get(run) != row]
+        written = self._scheduler.engine.take_written() | self._unread
+        self._unread.clear()
+        changed, missing = [], []
+        for run in sorted(written):
+            found = self._scheduler.engine.look(_RUN, run)
+            if not found:
+                missing.append(run)
+            elif before.get(run) != found[0]:
+                changed.append(Row(*found[0]))
         self.rows = before | {row.run: row for row in changed}
         self._open -= {row.run for row in changed if row.final}
         self._open |= {row.run for row in changed if not row.final}
@@ -519,9 +535,9 @@ class Judge:
         new = [row for row in changed if row.run not in before and self._made[row.run] is None]
         self.arrays.check(self._tasks, self.rows, changed, new)
         self._check_held()
-        self._check_usage()
+        self._check_usage(changed)
         self._check_tasks(changed)
-        self.removals.check(before, found, changed, self._timeline.now_ms)
+        self.removals.check(before, missing, changed, self._timeline.now_ms)
         given = {row.run for row in changed if row.status == "running" and self._is_given(before.get(row.run))}
         self.dependencies.check(changed, self.rows, self._tasks, given)
         self._check_counters({row.job for row in changed})
@@ -538,6 +554,10 @@ class Judge:
 
     def at_phase_end(self) -> None:
         """Everything once more, over all rows."""
+        found = {row[0]: row for row in self._scheduler.engine.look(RUNS)}
+        known = {run: row for run, row in self.rows.items() if run not in self.removals.runs}
+        if found != known:
+            raise Violation(f"runs have changed unseen: {dict(found.items() ^ known.items())}")
         self._check_counters({row.job for row in self.rows.values()} - self.removals.jobs)
         self.removals.check_totals(self.rows.values())
         self._check_told(self.rows.values())
@@ -802,9 +822,10 @@ class Judge:
             if failed and self.retries.wants(last.run):
                 raise Violation(f"run {last.run} of job {job} failed {last.failures + 1} times, and no run follows it")
 
-    def _check_usage(self) -> None:
+    def _check_usage(self, changed: Iterable[Row]) -> None:
         """Every run that has ended counts once for the owner of its job."""
-        ended = Counter((self.turns.owner(row.job), row.status) for row in self.rows.values() if row.final)
+        ended = self._ends
+        ended.update((self.turns.owner(row.job), row.status) for row in changed if row.final)
         used = self._scheduler.engine.look(_USAGE)
         for owner, *counts in used:
             if counts != [ended[owner, status] for status in ("success", "failed", "cancelled")]:
@@ -1102,10 +1123,10 @@ class Judge:
         """An acked submit exists, a refused one doesn't, and one key makes at most one; what a cancel was acked for
         never runs again.
         """
-        found = self._scheduler.engine.look("SELECT name, job_id FROM jobs")
-        names = dict(found)
+        found = self.dependencies.present()
+        names = {name: job for job, name in found.items()}
         if len(names) < len(found):
-            doubled = [name for name, count in Counter(name for name, _ in found).items() if count > 1]
+            doubled = [name for name, count in Counter(found.values()).items() if count > 1]
             raise Violation(f"{', '.join(doubled)}: submitted once, by one key, and stored several times")
         if unasked := names.keys() - self._client.asked.keys():
             raise Violation(f"job {names[unasked.pop()]} exists, though its key belongs to another submit")
@@ -1124,7 +1145,7 @@ class Judge:
             if one.indexes:
                 self._check_array_answers(job, one)
                 continue
-            if one.reruns > sum(self._made[run] == "rerun" for run in self._tasks[job, 0]):
+            if one.reruns and one.reruns > sum(self._made[run] == "rerun" for run in self._tasks[job, 0]):
                 raise Violation(f"{one.reruns} reruns of job {job} were acked, but its task has fewer runs")
             if one.recurring and one.schedule is not None and self._schedules[job] != one.schedule:
                 raise Violation(f"the schedule of job {job} was acked as {one.schedule}, but is {self._schedules[job]}")

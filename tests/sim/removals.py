@@ -6,7 +6,7 @@ Part of the judge. It knows when each run ended by the scheduler's clock; it nev
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
@@ -59,18 +59,20 @@ class Removals:
         self.jobs.clear()
         self.jobs.update(jobs)
 
-    def check(self, before: Mapping[int, Row], found: Collection[int], changed: Iterable[Row], now_ms: int) -> None:
-        """After a turn. `before`: all runs that were ever seen; `found`: those that the store has."""
+    def check(self, before: Mapping[int, Row], missing: Iterable[int], changed: Iterable[Row], now_ms: int) -> None:
+        """After a turn. `before`: all runs that were ever seen; `missing`: those that it has written and that the
+        store does not have.
+        """
         now = Now(now_ms, self._scheduler.clock.now().wall_ms)
         for row in changed:
             if row.run not in before and row.run <= self._highest:
                 raise Violation(f"run {row.run} has a number that was given out before")
             if row.final:
                 self._ended.setdefault(row.run, now)
-        self._highest = max(self._highest, max(found, default=0))
+        self._highest = max((self._highest, *(row.run for row in changed)))
         # An array may have had no run.
         self.jobs.update(self._arrays.gone)
-        gone = [before[run] for run in before.keys() - self.runs if run not in found]
+        gone = [before[run] for run in missing if run in before and run not in self.runs]
         if not gone:
             return
         self.runs.update(row.run for row in gone)

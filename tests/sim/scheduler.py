@@ -71,7 +71,28 @@ class FaultyEngine(SqliteEngine):
         # Some schedulers read ahead, as on a database elsewhere. Not more: then they look at runs before a statement's
         # guard does, and notice fewer of those that are missing.
         self._distant = chance.random() < 0.25
+        # The runs that were written since the last look, and more: rollbacks take some of them back.
+        self._written: set[int] = set()
+        # What was read since the last change.
+        self._seen: dict[tuple[str, tuple[object, ...]], list[tuple[Any, ...]]] = {}
+        self._seen_changes = -1
         super().__init__(":memory:")
+        self._connection.set_update_hook(self._note_write)
+
+    def _note_write(self, _kind: int, _database: str, table: str, row: int) -> None:
+        if table == "runs":
+            self._written.add(row)
+
+    def take_written(self) -> set[int]:
+        """The runs that may have changed since the last call."""
+        written = self._written
+        # What a turn under way has written may be rolled back.
+        self._written = set(written) if self.in_turn else set()
+        return written
+
+    def forget(self) -> None:
+        """Other content was put in the place of all."""
+        self._seen.clear()
 
     @property
     def distant(self) -> bool:
@@ -136,8 +157,16 @@ class FaultyEngine(SqliteEngine):
         raise StoreFull("no space is left")
 
     def look(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
-        """Read without a fault."""
-        return self._connection.execute(statement, cast("Any", parameters)).fetchall()
+        """Read without a fault. What a turn under way has written may be rolled back, so it is not kept."""
+        if self.in_turn:
+            return self._connection.execute(statement, cast("Any", parameters)).fetchall()
+        if (changes := self.changes()) != self._seen_changes:
+            self._seen.clear()
+            self._seen_changes = changes
+        if (found := self._seen.get((statement, parameters))) is None:
+            found = self._connection.execute(statement, cast("Any", parameters)).fetchall()
+            self._seen[statement, parameters] = found
+        return found.copy()
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,6 +361,7 @@ class Scheduler:
         store.flush_counters(now_ms)
         store.commit()
         self.engine.refusing, self.engine.flapping = faults
+        self.engine.forget()
         self._story.tell("scheduler", "is restored from a backup, %d runs are lost", lost)
 
     def kill(self, why: str = "killed") -> None:

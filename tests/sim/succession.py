@@ -167,6 +167,9 @@ class LivesJudge:
         self._latest_ms = wall_ms
         before = self._next
         self._next = dict(look("SELECT job_id, next_fire_ms FROM jobs WHERE schedule IS NOT NULL"))
+        # Runs stay in the judge's picture.
+        if len(self._judge.rows) == len(self._runs):
+            return
         for run, row in self._judge.rows.items():
             if run in self._runs:
                 continue

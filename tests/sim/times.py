@@ -22,8 +22,9 @@ _FAR_MS: Final = 120_000
 
 _CLAIM: Final = """
     SELECT j.name, r.claimed_ms, r.finished_ms FROM runs r JOIN jobs j ON j.job_id = r.job_id WHERE r.run_id = ?"""
-_OVERDUE: Final = """
-    SELECT run_id FROM runs JOIN jobs USING (job_id) WHERE runs.status = 'pending' AND jobs.deadline_ms < ?"""
+_DEADLINES: Final = """
+    SELECT run_id, jobs.deadline_ms FROM runs JOIN jobs USING (job_id)
+    WHERE runs.status = 'pending' AND jobs.deadline_ms IS NOT NULL"""
 
 
 class Times:
@@ -96,7 +97,9 @@ class Times:
             self._overdue_ms.clear()
             return
         before, self._overdue_ms = self._overdue_ms, {}
-        for (run,) in self._scheduler.engine.look(_OVERDUE, wall_ms - _LATE_MS):
+        for run, deadline_ms in self._scheduler.engine.look(_DEADLINES):
+            if deadline_ms >= wall_ms - _LATE_MS:
+                continue
             since_ms = self._overdue_ms[run] = before.get(run, now_ms)
             still_ms = sum(max(0, min(end, now_ms) - max(start, since_ms)) for start, end in self._scheduler.still)
             if now_ms - since_ms - still_ms > _LATE_MS:
