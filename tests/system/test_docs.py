@@ -12,8 +12,8 @@ from tests.system.session import Scheduler, shell
 from tests.unit.test_rest_methods import TAKEN
 
 TEXT = (ROOT / "docs" / "rest.md").read_text("utf-8")
-# On a fresh scheduler nobody is called worker-1, no task has run, and the run that w1 reports on has been cancelled by an
-# earlier line.
+# On a fresh scheduler nobody is called worker-1, and no task has run. The run that w1 reports on has been cancelled by
+# an earlier line.
 REFUSED = {
     "workers/worker-1": "404",
     "foreign/worker-1/keep": "404",
