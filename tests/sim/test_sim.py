@@ -14,7 +14,7 @@ from zsched.protocol import RunResult
 from zsched.worker.guard.spool import Spool
 
 # Seeds of the quick suite: some seconds' worth. The others are `slow`, and run before a change is taken (.ci/run).
-QUICK = 5
+QUICK = 3
 ALL = 300
 CHUNK = 25
 

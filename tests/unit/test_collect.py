@@ -329,6 +329,7 @@ def test_removal_takes_everything_and_nothing_outside(scratch: Path, tmp_path: P
     assert sorted(path.name for path in (tmp_path / "other").rglob("*")) == ["a", "b", "c"]
 
 
+@pytest.mark.slow
 def test_removal_of_deep_folders_takes_few_descriptors(scratch: Path) -> None:
     """Deeper than a path can be, and than this process may open files."""
     place = os.open(scratch, os.O_RDONLY)

@@ -28,6 +28,7 @@ def functions_of(path: Path) -> frozenset[str]:
     return frozenset(one.name for one in tree.body if isinstance(one, ast.FunctionDef) and one.name.startswith("test_"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REMOVALS)
 def test_removal_applies_and_names_tests_that_exist(name: str) -> None:
     one = REMOVALS[name]
