@@ -14,6 +14,7 @@ from tests.sim.jobs import Poison, Script
 from tests.sim.simulation import QUIET_MS, Simulation
 from tests.sim.timeline import WALL_MS
 from zsched.model.limits import CRASH_LIMIT_DEFAULT
+from zsched.scheduler.dispatcher.retention import KEEP_ALL
 
 INNOCENT = 200
 SLOTS = 100
@@ -31,6 +32,8 @@ class Crowd(Simulation):
     def __init__(self, seed: int, poison: int) -> None:
         super().__init__(seed)
         self.nemesis.stop()
+        # How each job has ended is looked up when all have.
+        self.scheduler.habits.keep = KEEP_ALL
         self.pollers.clear()
         while len(self.machines) > 2:
             self.machines.popitem()
