@@ -43,12 +43,18 @@ class Relay:
                 if self.closed:
                     client.close()
                     continue
-                server = socket.socket(socket.AF_UNIX)
-                server.connect(str(self._server / NAME))
-                self._sockets += (client, server)
-                cut = threading.Event()
-                threading.Thread(target=self._pass, args=(client, server, cut, True), daemon=True).start()
-                threading.Thread(target=self._pass, args=(server, client, cut, False), daemon=True).start()
+                threading.Thread(target=self._connect, args=(client,), daemon=True).start()
+
+    def _connect(self, client: socket.socket) -> None:
+        """Serve one connection to its end."""
+        with client, socket.socket(socket.AF_UNIX) as server:
+            server.connect(str(self._server / NAME))
+            self._sockets += (client, server)
+            cut = threading.Event()
+            outward = threading.Thread(target=self._pass, args=(client, server, cut, True), daemon=True)
+            outward.start()
+            self._pass(server, client, cut, False)
+            outward.join()
 
     def _pass(self, source: socket.socket, target: socket.socket, cut: threading.Event, outward: bool) -> None:
         """Pass on what the source sends. `cut`: the answer that comes next is to be cut off."""

@@ -480,7 +480,11 @@ def test_no_scheduler_is_one_line_with_the_remedy(cli: Cli, argv: list[str], cod
 # `zsched run` with less patience than a person has, and that says when its job has been taken.
 IMPATIENT = """
 import sys
-from zsched.client import client, job
+from zsched.client import http
+
+http.PATIENCE_S = 0.5
+
+from zsched.client import client
 from zsched.commands.zsched import main
 
 submit = client.Client.submit
@@ -490,7 +494,6 @@ def submit_and_say(*args, **named):
     print("submitted", flush=True)
     return submitted
 
-client.PATIENCE_S = job.PATIENCE_S = 0.5
 client.Client.submit = submit_and_say
 sys.exit(main(["run", "sleep 60"]))
 """
