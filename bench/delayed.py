@@ -5,7 +5,7 @@ Usage: python -m bench.delayed [RUNS] [URL]      (1000000 runs, on SQLite, if no
 The runs in front are older. They have a start time in a year, are held, have a limit that a running run has used up, or
 are of a paused queue. Behind them 20,000 ready runs are claimed 64 at a time, with what a tick asks of the store
 besides: what is ready, how many, and when something is due. PostgreSQL is measured after the vacuum that follows a
-million inserts, for it takes time of the claims while it runs. URL: of a PostgreSQL server whose superuser it names.
+million inserts, because a vacuum slows the claims beside it. URL: of a PostgreSQL server, as its superuser.
 """
 
 from __future__ import annotations

@@ -52,13 +52,16 @@ QueueChange = PauseQueue | ResumeQueue | ShareQueue
 
 
 class TooManyDemandsError(FullError):
-    """Too many different kinds of jobs are pending or running; the same command works when some have ended."""
+    """Too many different kinds of jobs are pending or running; the same command works when some have ended. `owner`: the
+    bound is that of this owner.
+    """
 
-    def __init__(self, most: int, whose: str = "") -> None:
+    def __init__(self, most: int, owner: str = "") -> None:
+        of_owner = f" of {owner}" if owner else ""
         RefusedError.__init__(
             self,
             "too_many_demands",
-            f"{most} kinds of jobs{whose} that differ in queue, requirements, limits or owner are pending or running:"
+            f"{most} kinds of jobs{of_owner} that differ in queue, requirements, limits or owner are pending or running:"
             " submit again when some have ended, or use fewer queues and keys",
         )
 
@@ -125,4 +128,4 @@ def demand_few_kinds(store: Store, new: int, by: Caller) -> None:
     if store.live_demands + new > DEMANDS_MAX:
         raise TooManyDemandsError(DEMANDS_MAX)
     if not by.all_jobs and store.live_demands_of(by.owner) + new > OWNER_DEMANDS_MAX:
-        raise TooManyDemandsError(OWNER_DEMANDS_MAX, f" of {by.owner}")
+        raise TooManyDemandsError(OWNER_DEMANDS_MAX, by.owner)
