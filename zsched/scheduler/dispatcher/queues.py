@@ -52,16 +52,16 @@ QueueChange = PauseQueue | ResumeQueue | ShareQueue
 
 
 class TooManyDemandsError(FullError):
-    """Too many different kinds of jobs are pending or running; the same command works when some have ended. `owner`: the
-    bound is that of this owner.
+    """Too many different kinds of jobs are pending or running; the same command works when some have ended. `owner`:
+    the bound is that of an owner.
     """
 
     def __init__(self, most: int, owner: str = "") -> None:
-        of_owner = f" of {owner}" if owner else ""
+        jobs = f"jobs of {owner}" if owner else "jobs"
         RefusedError.__init__(
             self,
             "too_many_demands",
-            f"{most} kinds of jobs{of_owner} that differ in queue, requirements, limits or owner are pending or running:"
+            f"{most} kinds of {jobs} that differ in queue, requirements, limits or owner are pending or running:"
             " submit again when some have ended, or use fewer queues and keys",
         )
 
