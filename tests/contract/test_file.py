@@ -24,6 +24,8 @@ from zsched.store.sqlite.head import APPLICATION_ID, Head, belongs
 from zsched.store.sqlite.lock import Lock
 from zsched.store.writer import Writer
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
@@ -213,7 +215,6 @@ def test_crash_at_any_step_of_an_upgrade_is_recovered(
     assert {jobs(image) for image in taken} == {3, 4}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("read", [False, True], ids=["alone", "with a reader"])
 def test_crash_at_any_step_of_the_work_is_recovered(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, read: bool

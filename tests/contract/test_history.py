@@ -13,6 +13,8 @@ import pytest
 from tests.contract.base import NOW, Base
 from zsched.model.types import JobId, JobSpec, Policy, Reason, RunId, RunStatus, WorkerId, WorkerKind
 
+pytestmark = pytest.mark.slow
+
 WORKERS = [WorkerId(name) for name in ("w1", "w2", "w3")]
 STEPS = 400
 

@@ -275,6 +275,7 @@ def test_each_pair_that_the_table_lacks_changes_nothing(base: Base, state: State
     assert refused(base, cause, run_id)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cause", FENCED)
 @pytest.mark.parametrize("state", [S.RUNNING, S.STUCK, S.CANCELLING])
 def test_a_fenced_move_needs_the_worker_that_has_the_run(base: Base, state: State, cause: Cause) -> None:

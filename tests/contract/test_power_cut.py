@@ -13,6 +13,8 @@ from tests.faults.ledgers import cut_store
 from tests.faults.recording import recorded_os
 from tests.faults.spools import cut_spool
 
+pytestmark = pytest.mark.slow
+
 OLD, NEW = b"o" * 4 * SECTOR_BYTES, b"n" * 4 * SECTOR_BYTES
 
 

@@ -27,6 +27,8 @@ from zsched.commands import submit, waiting, watching
 from zsched.model import spans
 from zsched.model.limits import FAILED_SHOWN_MAX
 
+pytestmark = pytest.mark.slow
+
 DEADLINE_S = 20.0
 
 

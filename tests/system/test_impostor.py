@@ -93,9 +93,12 @@ while sys.stdin in [key.fileobj for key in events.get_map().values()] or callers
 print(json.dumps("".join(heard)), flush=True)
 """
 
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0 or shutil.which("setpriv") is None, reason="only root can be another user, by setpriv(1)"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        os.geteuid() != 0 or shutil.which("setpriv") is None, reason="only root can be another user, by setpriv(1)"
+    ),
+]
 
 
 class Impostor:

@@ -46,6 +46,8 @@ from zsched.scheduler.connections import Sockets
 from zsched.scheduler.port import Port
 from zsched.security.keys import new_pair
 
+pytestmark = pytest.mark.slow
+
 # The greeting of ZMTP 3.0 of a CURVE client, and the head of a command that has 8 bytes for its length.
 GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"CURVE".ljust(20, b"\0") + b"\0" + bytes(31)
 LONG_COMMAND = b"\x06"
@@ -156,7 +158,6 @@ def test_connections_of_one_key_are_bounded(scene: Scene) -> None:
     assert scene.arrives(SILENCE_S / 2) is None
 
 
-@pytest.mark.slow
 def test_frames_that_wait_unread_are_bounded(scene: Scene) -> None:
     frame, sent, most = bytes(FRAME_FROM_WORKER_BYTES_MAX - 1_000), 0, 100
     dealer = scene.context.socket(zmq.DEALER)
@@ -412,7 +413,6 @@ def crowd(port: int, count: int, said: bytes, seconds: float) -> None:
                     selector.unregister(stranger)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("count", "command_bytes"), [(150, 8_000_000), (1_000, 8_000_000), (1_000, COMMAND_BYTES)])
 def test_memory_of_unfinished_handshakes_is_bounded(tmp_path: Path, count: int, command_bytes: int) -> None:
     """Each stranger sends one long command of a handshake, as fast as it goes."""
@@ -428,7 +428,6 @@ def test_memory_of_unfinished_handshakes_is_bounded(tmp_path: Path, count: int, 
         assert peak_bytes(scheduler.program.pid) < 250 * MIB
 
 
-@pytest.mark.slow
 def test_connections_to_the_workers_port_leave_files_for_rest(tmp_path: Path) -> None:
     argv = ("prlimit", "--nofile=2500:2500", *SCHEDULER)
     with Scheduler(tmp_path, "-db", str(tmp_path / "s.db"), argv=argv) as scheduler, ThreadPoolExecutor(1) as pool:
@@ -504,13 +503,11 @@ def flood(dealers: list[zmq.Socket[bytes]], body: bytes, seconds: float) -> int:
     return sent
 
 
-@pytest.mark.slow
 def test_memory_of_the_connections_of_one_key_is_bounded(tmp_path: Path) -> None:
     with watched(tmp_path) as scheduler, rogue(scheduler) as connect:
         assert flood([connect() for _ in range(20)], bytes(FRAME_FROM_WORKER_BYTES_MAX - 1_000), 5.0) > 50
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, RESULTS_PER_FRAME_MAX])
 def test_stale_results_leave_few_events_and_lines(tmp_path: Path, count: int) -> None:
     with watched(tmp_path) as scheduler, rogue(scheduler) as connect:
@@ -528,7 +525,6 @@ def test_stale_results_leave_few_events_and_lines(tmp_path: Path, count: int) ->
         assert 1 <= len(stale) <= STALE_FRAMES_MAX + 20
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["other", "rogue"])
 def test_registers_leave_few_events_and_lines(tmp_path: Path, name: str) -> None:
     """For another's name, and for its own."""

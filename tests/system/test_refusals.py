@@ -16,6 +16,8 @@ import pytest
 
 from tests.system.session import DEADLINE_S, Scheduler, until
 
+pytestmark = pytest.mark.slow
+
 BAD = "zs_0123456789ab_" + "0" * 64
 
 OTHER_USER = """
@@ -49,7 +51,6 @@ def logged(scheduler: Scheduler, kind: str) -> int:
     return sum(int(count[1]) if count else 1 for count in counts)
 
 
-@pytest.mark.slow
 def test_burst_of_bad_tokens_is_logged_to_its_last_one_in_few_lines(tmp_path: Path) -> None:
     with Scheduler(tmp_path) as scheduler:
         begun_s = time.monotonic()

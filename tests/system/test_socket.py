@@ -24,6 +24,8 @@ from zsched.api.http.listeners import ListenError, LocalSocket, listen
 from zsched.api.http.server import Server
 from zsched.security import owners
 
+pytestmark = pytest.mark.slow
+
 NOBODY = 65_534
 GET = b"GET /jobs HTTP/1.1\r\nHost: localhost\r\n\r\n"
 root = pytest.mark.skipif(

@@ -38,6 +38,8 @@ from zsched.store.sqlite.engine import SqliteEngine, open_engine, open_reader, o
 from zsched.store.sqlite.lock import COMPANIONS, Lock
 from zsched.store.writer import Writer
 
+pytestmark = pytest.mark.slow
+
 LATER = NOW + 86_400_000
 LEASE_MS = 30_000
 PATIENCE_MS = LEASE_MS + limits.LEASE_MARGIN_MS
@@ -420,7 +422,6 @@ def test_file_that_is_not_a_sound_backup_changes_nothing(db: Path, copy: Path, w
     assert sorted(file.name for file in db.parent.glob("*s.db*")) == ["s.db", "s.db.d"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("step", range(32))
 def test_interrupted_restore_leaves_the_old_or_the_new_database(
     db: Path, copy: Path, tmp_path: Path, step: int

@@ -15,6 +15,8 @@ from zsched.model.types import JobId, Policy, RunStatus
 from zsched.protocol import Ready, Result, ResultAck, Return, WorkerBye
 from zsched.store import rows
 
+pytestmark = pytest.mark.slow
+
 
 def die(world: World, worker: Peer) -> Peer:
     """The worker is killed and started again, on the same machine: proof that the old one is dead."""

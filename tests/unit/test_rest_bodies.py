@@ -302,6 +302,7 @@ def test_room_is_given_back_whatever_came_of_the_request(rest: Rest, body: bytes
     rest.context.bodies.give_back(rest.context.bodies.take(BODIES_BYTES_MAX))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "body",
     [

@@ -122,6 +122,7 @@ FOREIGN: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", FOREIGN)
 def test_caller_that_is_not_local_is_refused_everywhere_and_stores_nothing(rest: Rest, case: str) -> None:
     caller, why = FOREIGN[case]

@@ -105,6 +105,7 @@ def test_this_is_all_that_there_is(rest: Rest) -> None:
     assert found == TAKEN
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", TAKEN)
 def test_every_other_method_is_405_with_what_is_taken(rest: Rest, path: str) -> None:
     rest.submit()
@@ -150,6 +151,7 @@ def test_a_number_may_begin_with_any_number_of_zeros(rest: Rest) -> None:
     assert rest.get("/jobs", query_string=f"limit={zeros}").status_code == 400
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", TAKEN)
 def test_options_says_what_is_taken(rest: Rest, path: str) -> None:
     answer = rest.call("OPTIONS", real(path))

@@ -60,6 +60,7 @@ def rest(tmp_path: Path) -> Iterator[Rest]:
         yield rest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", [f"{method} {path}" for path, _, needed in ROUTES for method in needed])
 def test_standby_answers_reads_and_refuses_the_rest(rest: Rest, call: str) -> None:
     method, path = call.split(" ")

@@ -64,6 +64,7 @@ def test_the_list_of_workers_is_a_bare_array(rest: Rest) -> None:
     problem(rest.get("/workers/w3"), 404, "unknown_worker", "Worker not found")
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_gone_can_be_removed(hasty: Rest) -> None:
     hasty.register("w1")
     hasty.register("w2")
@@ -220,6 +221,7 @@ def test_a_worker_with_two_slots_gets_two_runs(rest: Rest) -> None:
     assert [rest.take("w1")["run_id"] for _ in range(3)] == [1, 2, 1]
 
 
+@pytest.mark.slow
 def test_worker_with_room_gets_an_unstarted_run_again_after_the_timeout(hasty: Rest) -> None:
     hasty.submit()
     hasty.register("w1", slots=2)
@@ -244,6 +246,7 @@ def test_a_worker_that_asks_while_its_only_run_runs_has_lost_it(rest: Rest) -> N
     assert rest.report(job, "w1", "success", run_id=2).status_code == 200
 
 
+@pytest.mark.slow
 def test_worker_whose_run_was_lost_goes_on_being_heard(hasty: Rest) -> None:
     """Also when that run had been watched for its first second: nothing is written into a run that has ended."""
     job = hasty.submit()
@@ -365,6 +368,7 @@ def test_register_again_ends_what_the_name_still_held(rest: Rest) -> None:
     problem(rest.report(job, "w1", "success"), 409, "not_running", "Run 1 is failed, not running")
 
 
+@pytest.mark.slow
 def test_a_silent_worker_is_inactive_and_its_run_goes_to_another(hasty: Rest) -> None:
     job = hasty.submit()
     hasty.register("w1")

@@ -23,6 +23,8 @@ from zsched.store.sqlite.engine import SqliteEngine, open_reader, open_writer
 from zsched.store.sqlite.lock import Lock
 from zsched.store.writer import Writer
 
+pytestmark = pytest.mark.slow
+
 NOW = 1_700_000_000_000
 ENDPOINT = "tcp://scheduler.example:5555"
 W1, W2, W3 = map(WorkerId, ("w1", "w2", "w3"))
